@@ -1,0 +1,3 @@
+//! container-disk
+
+fn main() {}

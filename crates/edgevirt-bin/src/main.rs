@@ -1,0 +1,3 @@
+//! edgevirt-bin
+
+fn main() {}
