@@ -11,6 +11,7 @@ pub mod kubevirt;
 pub mod launcher;
 pub mod names;
 pub mod resource;
+pub mod schema;
 pub mod subresource;
 pub mod vm;
 pub mod vmi;
