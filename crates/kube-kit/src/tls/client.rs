@@ -1,0 +1,233 @@
+//! The client's side.
+//!
+//! A node's handler is reached by its pod's address, which is in no
+//! certificate; what it proves instead is its role, as the common name
+//! (`kubevirt.io:system:node:virt-handler`), under the cluster's own authority.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
+use rustls_pki_types::{CertificateDer, IpAddr, Ipv4Addr, ServerName, UnixTime};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::files::{self, Stamp};
+use super::{CERTIFICATE_FILE, KEY_FILE, TlsError};
+
+/// Stamps are not looked at more often than this.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Common names of our nodes' servers begin with this.
+const NODE_PREFIX: &str = "kubevirt.io:system:node:";
+
+/// A client's certificates, read again when their files change.
+#[derive(Debug)]
+pub struct ClientTls {
+    certificate: PathBuf,
+    key: PathBuf,
+    ca: PathBuf,
+    peer: String,
+    current: Mutex<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    config: Arc<ClientConfig>,
+    stamps: [Stamp; 3],
+    looked: Instant,
+}
+
+impl ClientTls {
+    /// Certificate and key are `tls.crt` and `tls.key` in `dir`; `ca` is a PEM
+    /// file, or a directory with `ca-bundle`; `peer` is the common name the
+    /// server must prove.
+    ///
+    /// # Errors
+    /// When a file is missing or bad.
+    pub fn from_dir(
+        dir: impl Into<PathBuf>,
+        ca: impl Into<PathBuf>,
+        peer: &str,
+    ) -> Result<Self, TlsError> {
+        crate::start::install_crypto_provider();
+        let dir = dir.into();
+        let (certificate, key) = (dir.join(CERTIFICATE_FILE), dir.join(KEY_FILE));
+        let ca = files::ca_file(ca.into());
+        let stamps = stamps(&certificate, &key, &ca);
+        let config = Arc::new(build(&certificate, &key, &ca, peer)?);
+        let current = Current {
+            config,
+            stamps,
+            looked: Instant::now(),
+        };
+        Ok(Self {
+            certificate,
+            key,
+            ca,
+            peer: peer.to_owned(),
+            current: Mutex::new(current),
+        })
+    }
+
+    /// The configuration as of now.
+    #[must_use]
+    pub fn config(&self) -> Arc<ClientConfig> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.looked.elapsed() >= LOOK {
+            current.looked = Instant::now();
+            let stamps = stamps(&self.certificate, &self.key, &self.ca);
+            if stamps != current.stamps {
+                match build(&self.certificate, &self.key, &self.ca, &self.peer) {
+                    Ok(config) => {
+                        tracing::info!(certificate = %self.certificate.display(), "certificates reloaded");
+                        current.config = Arc::new(config);
+                        current.stamps = stamps;
+                    }
+                    Err(error) => {
+                        tracing::warn!(
+                            "keeping the old certificates: {:#}",
+                            anyhow::Error::from(error)
+                        );
+                    }
+                }
+            }
+        }
+        Arc::clone(&current.config)
+    }
+
+    /// Negotiates TLS on a connection that we opened.
+    ///
+    /// # Errors
+    /// When the handshake fails or the server does not prove the wanted name.
+    pub async fn connect(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, TlsError> {
+        // The name is not looked at (see the verifier); an address sends no SNI.
+        let name = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::from([127, 0, 0, 1])));
+        Ok(TlsConnector::from(self.config())
+            .connect(name, stream)
+            .await?)
+    }
+}
+
+/// A configuration, as of now, for dialling any of our nodes' servers with the
+/// certificate in `dir` under the authorities in `ca` (file or directory).
+///
+/// # Errors
+/// When a file is missing or bad.
+pub fn client_config(dir: &Path, ca: &Path) -> Result<Arc<ClientConfig>, TlsError> {
+    crate::start::install_crypto_provider();
+    let ca = files::ca_file(ca.to_owned());
+    Ok(Arc::new(build(
+        &dir.join(CERTIFICATE_FILE),
+        &dir.join(KEY_FILE),
+        &ca,
+        NODE_PREFIX,
+    )?))
+}
+
+fn stamps(certificate: &Path, key: &Path, ca: &Path) -> [Stamp; 3] {
+    [
+        files::stamp(certificate),
+        files::stamp(key),
+        files::stamp(ca),
+    ]
+}
+
+fn build(certificate: &Path, key: &Path, ca: &Path, peer: &str) -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = RoleVerifier {
+        roots: files::roots(ca)?,
+        provider,
+        peer: peer.to_owned(),
+    };
+    let mut config = ClientConfig::builder()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_auth_cert(files::chain(certificate)?, files::key(key)?)?;
+    config.resumption = Resumption::disabled();
+    config.enable_sni = false;
+    Ok(config)
+}
+
+/// Verifies chain, validity and usage as usual, and the common name instead of
+/// the host's name.
+#[derive(Debug)]
+struct RoleVerifier {
+    roots: RootCertStore,
+    provider: Arc<CryptoProvider>,
+    /// A whole common name, or a prefix that ends in a colon.
+    peer: String,
+}
+
+impl ServerCertVerifier for RoleVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(
+            &parsed,
+            &self.roots,
+            intermediates,
+            now,
+            algorithms,
+        )?;
+        let name = super::common_name(end_entity).unwrap_or_default();
+        let matches =
+            name == self.peer || (self.peer.ends_with(':') && name.starts_with(&self.peer));
+        if matches {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName,
+            ))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
