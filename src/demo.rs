@@ -1,0 +1,190 @@
+//! `edgevirt demo`: the walk-through's stateless VM, from its YAML to its login prompt.
+//!
+//! It drives the cluster with the programs a user has: the object goes to the API
+//! as `kubectl create` would send it, everything else is `virtctl`.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use kube::Api;
+
+use crate::cli::DemoArgs;
+use crate::output::{Output, Tone};
+
+/// The YAML of the walk-through, unmodified.
+const MANIFEST: &str = include_str!("../examples/statelessVM.yaml");
+/// Name in [`MANIFEST`].
+const NAME: &str = "cirros-stateless-vm";
+/// What a login prompt ends with.
+const PROMPT: &str = "login:";
+
+/// Creates and starts the VM unless it is there, shows its console until the login prompt.
+pub(crate) fn run(args: &DemoArgs, out: &Output) -> anyhow::Result<ExitCode> {
+    let deadline = Instant::now() + Duration::from_secs(args.timeout);
+    let started = crate::validate::runtime()?.block_on(create(args))?;
+    if started {
+        virtctl(args, &["start", NAME])?;
+        out.note(&format!("VM {NAME} was scheduled to start"));
+    } else {
+        out.note(&format!("VM {NAME} runs already"));
+    }
+    let mut console = Console::open(args)?;
+    let seen = console.until_prompt(deadline, started, out)?;
+    if !seen {
+        bail!(
+            "no login prompt within {} s; look with `virtctl console {NAME}` and `kubectl describe vmi {NAME}`",
+            args.timeout
+        );
+    }
+    out.line("");
+    out.line(&out.paint("The virtual machine is up.", Tone::Good));
+    out.line(&format!(
+        "Its console: virtctl console {NAME}   (login cirros, password gocubsgo; Ctrl+] leaves)"
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// True when the VM has to be started.
+async fn create(args: &DemoArgs) -> anyhow::Result<bool> {
+    let client = crate::validate::client(&args.cluster).await?;
+    let api: Api<api::VirtualMachine> = Api::default_namespaced(client.clone());
+    if let Some(vm) = api.get_opt(NAME).await.context("cannot ask for the VM")? {
+        return Ok(!vm.status.unwrap_or_default().created);
+    }
+    let mut document = crate::apply::parse(MANIFEST)?;
+    let body = document.pop().context("the example holds no object")?;
+    let uri = format!(
+        "/apis/{}/namespaces/{}/virtualmachines",
+        body["apiVersion"].as_str().unwrap_or(api::names::API_VERSION),
+        client.default_namespace()
+    );
+    let request = http::Request::post(uri)
+        .header("content-type", "application/json")
+        .body(serde_json::to_vec(&body)?)?;
+    client
+        .request::<serde_json::Value>(request)
+        .await
+        .context("the VM was refused")?;
+    Ok(true)
+}
+
+fn command(args: &DemoArgs) -> Command {
+    let mut command = Command::new(program(&args.virtctl));
+    if let Some(kubeconfig) = &args.cluster.kubeconfig {
+        command.env("KUBECONFIG", kubeconfig);
+    }
+    command
+}
+
+/// The virtctl beside this program when PATH has none.
+fn program(named: &Path) -> std::path::PathBuf {
+    if which::which(named).is_ok() {
+        return named.to_owned();
+    }
+    std::env::current_exe()
+        .ok()
+        .and_then(|own| own.parent().map(|dir| dir.join(named)))
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| named.to_owned())
+}
+
+fn virtctl(args: &DemoArgs, words: &[&str]) -> anyhow::Result<()> {
+    let output = command(args)
+        .args(words)
+        .output()
+        .with_context(|| format!("cannot run {}", args.virtctl.display()))?;
+    if !output.status.success() {
+        bail!(
+            "virtctl {}: {}",
+            words.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(())
+}
+
+/// A `virtctl console` whose output is read here.
+struct Console {
+    child: Child,
+    chunks: mpsc::Receiver<Vec<u8>>,
+}
+
+impl Console {
+    fn open(args: &DemoArgs) -> anyhow::Result<Self> {
+        let mut child = command(args)
+            .args(["console", NAME])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot run {}", args.virtctl.display()))?;
+        let mut stdout = child.stdout.take().context("no output of virtctl")?;
+        let (sender, chunks) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0_u8; 4096];
+            while let Ok(n) = stdout.read(&mut buffer) {
+                if n == 0 || sender.send(buffer[..n].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self { child, chunks })
+    }
+
+    /// Prints what the guest prints until the prompt is there. A guest that was up
+    /// before is woken with a line end, since its prompt was printed long ago.
+    fn until_prompt(&mut self, deadline: Instant, fresh: bool, out: &Output) -> anyhow::Result<bool> {
+        let mut tail = String::new();
+        let mut quiet_since = Instant::now();
+        if !fresh {
+            self.press_enter();
+        }
+        while Instant::now() < deadline {
+            match self.chunks.recv_timeout(Duration::from_millis(500)) {
+                Ok(chunk) => {
+                    let text = String::from_utf8_lossy(&chunk).into_owned();
+                    out.raw(&text);
+                    tail.push_str(&text);
+                    let keep = tail.len().saturating_sub(200);
+                    let keep = (keep..tail.len()).find(|i| tail.is_char_boundary(*i)).unwrap_or(0);
+                    tail.drain(..keep);
+                    if tail.trim_end().ends_with(PROMPT) {
+                        return Ok(true);
+                    }
+                    quiet_since = Instant::now();
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    if quiet_since.elapsed() > Duration::from_secs(10) {
+                        self.press_enter();
+                        quiet_since = Instant::now();
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    let status = self.child.wait().context("cannot wait for virtctl")?;
+                    bail!("virtctl console ended before the login prompt ({status})");
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn press_enter(&mut self) {
+        use std::io::Write;
+        if let Some(stdin) = self.child.stdin.as_mut() {
+            // A console that is gone shows as a disconnect above.
+            let _ = stdin.write_all(b"\r").and_then(|()| stdin.flush());
+        }
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

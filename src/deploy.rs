@@ -1,0 +1,127 @@
+//! `edgevirt deploy`: the playbook with a progress bar, then the proof.
+//!
+//! The work is in `playbooks/site.yml`; run by hand it does the same. This verb
+//! adds what a person wants around it: progress, a table, and where the log is.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use serde_json::json;
+
+use crate::ansible::{Counts, Event, Playbook};
+use crate::cli::{DeployArgs, Format, ValidateArgs};
+use crate::output::{Output, Tone};
+use crate::settings::Settings;
+
+/// Runs `site.yml`, prints a table of its hosts, then validates.
+pub(crate) fn run(settings: &Settings, args: &DeployArgs, out: &Output) -> anyhow::Result<ExitCode> {
+    let playbook = std::path::absolute(args.playbooks.join("site.yml"))
+        .context("cannot resolve --playbooks")?;
+    for path in [&playbook, &args.inventory] {
+        if !path.exists() {
+            bail!(
+                "{}: no such file; run from the repository, or name it with --playbooks and --inventory",
+                path.display()
+            );
+        }
+    }
+    let log = log_file(args)?;
+    let mut failures = Vec::new();
+    let mut hosts = std::collections::BTreeMap::<String, Counts>::new();
+    let bar = out.bar(0, "deploy");
+    let status = Playbook {
+        path: &playbook,
+        inventory: &args.inventory,
+        extra_vars: extra_vars(settings, args)?,
+        check: args.check,
+        log: &log,
+    }
+    .run(|event| match event {
+        Event::Start { tasks } => bar.inc_length(tasks),
+        Event::Task { name } => bar.set_message(name),
+        Event::Result { host, task, status, message } => {
+            bar.inc(1);
+            if status == "failed" || status == "unreachable" {
+                failures.push(format!("{host}: {task}: {message}"));
+            }
+        }
+        Event::Stats { hosts: counts } => hosts = counts,
+    })?;
+    bar.finish_and_clear();
+    print_hosts(&hosts, out);
+    if !status.success() {
+        for failure in &failures {
+            out.note(&out.paint(failure, Tone::Bad));
+        }
+        bail!(
+            "the playbook failed ({status}); the whole log is in {}",
+            log.display()
+        );
+    }
+    out.note(&out.paint(&format!("log: {}", log.display()), Tone::Dim));
+    if args.check {
+        return Ok(ExitCode::SUCCESS);
+    }
+    crate::validate::run(
+        &ValidateArgs {
+            cluster: args.cluster.clone(),
+            namespace: settings.namespace.clone(),
+            wait: args.timeout,
+            output: Format::Table,
+        },
+        out,
+    )
+}
+
+fn extra_vars(settings: &Settings, args: &DeployArgs) -> anyhow::Result<serde_json::Value> {
+    let binary = std::env::current_exe().context("cannot find this program's own path")?;
+    let images = std::path::absolute(&settings.images)
+        .with_context(|| format!("cannot resolve {}", settings.images.display()))?;
+    let mut vars = json!({
+        "kubevirt_namespace": settings.namespace,
+        "kubevirt_emulation": settings.emulation,
+        "kubevirt_edgevirt_binary": binary,
+        "kubevirt_wait_seconds": args.timeout,
+        "images_dir": images,
+    });
+    if let Some(kubeconfig) = &args.cluster.kubeconfig {
+        let path = std::path::absolute(kubeconfig)
+            .with_context(|| format!("cannot resolve {}", kubeconfig.display()))?;
+        vars["kubevirt_kubeconfig"] = json!(path);
+    }
+    Ok(vars)
+}
+
+fn log_file(args: &DeployArgs) -> anyhow::Result<PathBuf> {
+    let seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .context("the clock is before 1970")?
+        .as_secs();
+    Ok(args.log_dir.join(format!("deploy-{seconds}.log")))
+}
+
+fn print_hosts(hosts: &std::collections::BTreeMap<String, Counts>, out: &Output) {
+    if hosts.is_empty() {
+        return;
+    }
+    let mut rows = vec![
+        ["HOST", "OK", "CHANGED", "SKIPPED", "FAILED"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for (host, counts) in hosts {
+        let failed = counts.failures + counts.unreachable;
+        let tone = if failed == 0 { Tone::Dim } else { Tone::Bad };
+        rows.push(vec![
+            host.clone(),
+            counts.ok.to_string(),
+            counts.changed.to_string(),
+            counts.skipped.to_string(),
+            out.paint(&failed.to_string(), tone),
+        ]);
+    }
+    out.table(&rows);
+    out.line("");
+}

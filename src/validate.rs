@@ -1,0 +1,206 @@
+//! `edgevirt validate`: asks a cluster whether the control plane works, by effect.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::ListParams;
+use kube::{Api, Client};
+use serde::Serialize;
+
+use crate::cli::{ClusterArgs, Format, ValidateArgs};
+use crate::output::{Output, Tone};
+
+/// Deployments of the control plane, as the walk-through lists them.
+const DEPLOYMENTS: [&str; 3] = ["virt-operator", "virt-api", "virt-controller"];
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    check: String,
+    ok: bool,
+    found: String,
+}
+
+/// Exit code 0 when all is well, 3 when something is not.
+pub(crate) fn run(args: &ValidateArgs, out: &Output) -> anyhow::Result<ExitCode> {
+    let findings = runtime()?.block_on(async {
+        let client = client(&args.cluster).await?;
+        let deadline = Instant::now() + Duration::from_secs(args.wait);
+        loop {
+            let findings = look(&client, &args.namespace).await;
+            if findings.iter().all(|f| f.ok) || Instant::now() >= deadline {
+                return anyhow::Ok(findings);
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    })?;
+    match args.output {
+        Format::Json => out.json(&findings)?,
+        Format::Table => {
+            let mut rows = vec![vec!["CHECK".into(), "STATUS".into(), "FOUND".into()]];
+            rows.extend(findings.iter().map(|f| {
+                let (word, tone) = if f.ok { ("ok", Tone::Good) } else { ("not ok", Tone::Bad) };
+                vec![f.check.clone(), out.paint(word, tone), f.found.clone()]
+            }));
+            out.table(&rows);
+        }
+    }
+    Ok(if findings.iter().all(|f| f.ok) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(3)
+    })
+}
+
+/// A single-threaded runtime: the installer waits more than it computes.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")
+}
+
+/// A client for the kubeconfig that was named, or found where kubectl finds it.
+pub(crate) async fn client(args: &ClusterArgs) -> anyhow::Result<Client> {
+    let kubeconfig = match &args.kubeconfig {
+        Some(path) => kube::config::Kubeconfig::read_from(path)
+            .with_context(|| format!("cannot read the kubeconfig {}", path.display()))?,
+        None => kube::config::Kubeconfig::read()
+            .context("expected --kubeconfig, KUBECONFIG or ~/.kube/config, found none")?,
+    };
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default())
+        .await
+        .context("the kubeconfig is incomplete")?;
+    kube_kit::install_crypto_provider();
+    kube_kit::client_for(&config)
+}
+
+async fn look(client: &Client, namespace: &str) -> Vec<Finding> {
+    let mut findings = vec![kubevirt(client, namespace).await];
+    for name in DEPLOYMENTS {
+        findings.push(deployment(client, namespace, name).await);
+    }
+    findings.push(handler(client, namespace).await);
+    findings.push(subresources(client).await);
+    findings.push(devices(client).await);
+    findings
+}
+
+fn finding(check: &str, result: Result<String, String>) -> Finding {
+    let ok = result.is_ok();
+    Finding {
+        check: check.to_owned(),
+        ok,
+        found: result.unwrap_or_else(|found| found),
+    }
+}
+
+async fn kubevirt(client: &Client, namespace: &str) -> Finding {
+    let api: Api<api::KubeVirt> = Api::namespaced(client.clone(), namespace);
+    let result = match api.list(&ListParams::default()).await {
+        Err(error) => Err(error.to_string()),
+        Ok(list) => match list.items.first() {
+            None => Err("no KubeVirt object".to_owned()),
+            Some(object) => {
+                let status = object.status.clone().unwrap_or_default();
+                if api::condition::is_true(&status.conditions, "Available")
+                    && status.phase == "Deployed"
+                {
+                    Ok(format!("{}, Available", status.phase))
+                } else {
+                    Err(format!(
+                        "phase {:?}, not Available: {}",
+                        status.phase,
+                        api::condition::find(&status.conditions, "Available")
+                            .map_or("no condition yet", |c| c.message.as_str())
+                    ))
+                }
+            }
+        },
+    };
+    finding("KubeVirt", result)
+}
+
+async fn deployment(client: &Client, namespace: &str, name: &str) -> Finding {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let result = api.get(name).await.map_err(|e| e.to_string()).and_then(|d| {
+        let wanted = d.spec.and_then(|s| s.replicas).unwrap_or(1);
+        let ready = d.status.and_then(|s| s.ready_replicas).unwrap_or(0);
+        let text = format!("{ready} of {wanted} ready");
+        if ready >= wanted && wanted > 0 { Ok(text) } else { Err(text) }
+    });
+    finding(name, result)
+}
+
+async fn handler(client: &Client, namespace: &str) -> Finding {
+    let api: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
+    let result = api
+        .get("virt-handler")
+        .await
+        .map_err(|e| e.to_string())
+        .and_then(|d| {
+            let status = d.status.unwrap_or_default();
+            let text = format!(
+                "{} of {} ready",
+                status.number_ready, status.desired_number_scheduled
+            );
+            let all = status.number_ready >= status.desired_number_scheduled;
+            if all && status.desired_number_scheduled > 0 { Ok(text) } else { Err(text) }
+        });
+    finding("virt-handler", result)
+}
+
+/// The aggregated API answers through the API server.
+async fn subresources(client: &Client) -> Finding {
+    let path = format!(
+        "/apis/{}/{}/version",
+        api::names::SUBRESOURCE_GROUP,
+        api::names::SUBRESOURCE_VERSIONS[0]
+    );
+    let result = match http::Request::get(path).body(Vec::new()) {
+        Err(error) => Err(error.to_string()),
+        Ok(request) => client
+            .request::<api::subresource::VersionInfo>(request)
+            .await
+            .map(|version| format!("{} answers", version.git_version))
+            .map_err(|error| error.to_string()),
+    };
+    finding("subresources API", result)
+}
+
+/// At least one node can take a virtual machine.
+async fn devices(client: &Client) -> Finding {
+    let api: Api<Node> = Api::all(client.clone());
+    let result = match api.list(&ListParams::default()).await {
+        Err(error) => Err(error.to_string()),
+        Ok(nodes) => {
+            let able: Vec<String> = nodes
+                .items
+                .iter()
+                .filter(|node| {
+                    let labels = node.metadata.labels.as_ref();
+                    let schedulable = labels
+                        .and_then(|l| l.get(api::names::SCHEDULABLE_LABEL))
+                        .is_some_and(|v| v == "true");
+                    let tun = node
+                        .status
+                        .as_ref()
+                        .and_then(|s| s.allocatable.as_ref())
+                        .and_then(|a| a.get(api::names::TUN_RESOURCE))
+                        .is_some_and(|q| q.0 != "0");
+                    schedulable && tun
+                })
+                .filter_map(|node| node.metadata.name.clone())
+                .collect();
+            if able.is_empty() {
+                Err("no node offers devices.kubevirt.io/tun and is labelled schedulable".to_owned())
+            } else {
+                Ok(able.join(", "))
+            }
+        }
+    };
+    finding("nodes for VMs", result)
+}
