@@ -1,3 +1,28 @@
-//! xtask
+//! Chores of the repository that need Rust: generated files, images, checks.
 
-fn main() {}
+mod check;
+mod r#gen;
+
+use std::path::Path;
+
+use clap::Parser;
+
+/// Chores of the repository.
+#[derive(Parser, Debug)]
+#[command(name = "xtask")]
+enum Chore {
+    /// Write the generated files, or check that they are up to date.
+    Gen(r#gen::Args),
+    /// Hold the layering of the crates and the rules on files.
+    Check,
+}
+
+fn main() -> anyhow::Result<()> {
+    // CARGO_MANIFEST_DIR is xtask/; the repository is its parent.
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = manifest.parent().unwrap_or(manifest);
+    match Chore::parse() {
+        Chore::Gen(args) => r#gen::run(root, &args),
+        Chore::Check => check::run(),
+    }
+}

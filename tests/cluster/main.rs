@@ -1,0 +1,13 @@
+//! Behaviour on a real cluster, driven through kubectl and virtctl as a user would.
+//!
+//! Needs a cluster (`make up`), KUBECONFIG, and kubectl and virtctl on PATH;
+//! `make test` provides all of them.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod control_plane;
+mod guest;
+mod kills;
+mod lifecycle;
+mod manifest;
+mod refusals;
+mod walkthrough;
