@@ -1,0 +1,460 @@
+//! Does KVM really run a guest?
+//!
+//! That /dev/kvm is there and opens says little: under some hypervisors
+//! KVM_CREATE_VM succeeds and a guest then hangs. So small guests are run, each
+//! needing more of the processor: real mode, long mode with paging, and a timer
+//! interrupt that wakes a halted vCPU.
+//!
+//! ```text
+//!   parent ──fork──► child: opens /dev/kvm, runs the guests, writes one line
+//!      │                                 │ hangs in KVM_RUN?
+//!      └── waits for the line, at most `timeout`, then kills the child
+//! ```
+//! A child of its own, because a vCPU that hangs in the kernel may be stopped
+//! by nothing less, and must not stop us.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use kvm_bindings::{
+    KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_regs, kvm_segment, kvm_sregs, kvm_userspace_memory_region,
+};
+use kvm_ioctls::{Cap, Kvm, VcpuExit, VcpuFd};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, fork};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// API version of every kernel since 2.6.22 (Documentation/virt/kvm/api.rst, 4.1).
+const API_VERSION: i32 = 12;
+/// Memory of the probe's guests, bytes.
+const MEMORY: usize = 0x20_0000;
+/// Where their code is.
+const CODE: u64 = 0x1000;
+/// Port on which they speak.
+const PORT: u16 = 0x10;
+/// Exits a guest may need; more mean that it does not get anywhere.
+const MAX_EXITS: usize = 64;
+
+/// What the probe found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KvmVerdict {
+    /// Guests ran.
+    Works,
+    /// The device opens, yet a guest does not run; why.
+    OpensButCannotRun(String),
+    /// There is no /dev/kvm, or the kernel has no driver behind it.
+    Missing,
+    /// We may not open it; why.
+    Denied(String),
+    /// The probe itself failed, so nothing is known; why.
+    ProbeFailed(String),
+}
+
+impl KvmVerdict {
+    /// Guests can run.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        *self == Self::Works
+    }
+
+    fn encode(&self) -> String {
+        match self {
+            Self::Works => "works\n".to_owned(),
+            Self::OpensButCannotRun(why) => format!("cannot-run {why}\n"),
+            Self::Missing => "missing\n".to_owned(),
+            Self::Denied(why) => format!("denied {why}\n"),
+            Self::ProbeFailed(why) => format!("failed {why}\n"),
+        }
+    }
+
+    fn decode(line: &str) -> Option<Self> {
+        let (word, why) = line.trim_end().split_once(' ').unwrap_or((line.trim_end(), ""));
+        match word {
+            "works" => Some(Self::Works),
+            "cannot-run" => Some(Self::OpensButCannotRun(why.to_owned())),
+            "missing" => Some(Self::Missing),
+            "denied" => Some(Self::Denied(why.to_owned())),
+            "failed" => Some(Self::ProbeFailed(why.to_owned())),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for KvmVerdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Works => f.write_str("KVM runs guests"),
+            Self::OpensButCannotRun(why) => write!(f, "/dev/kvm opens but cannot run a guest: {why}"),
+            Self::Missing => f.write_str("there is no KVM: /dev/kvm is missing or has no driver"),
+            Self::Denied(why) => write!(f, "/dev/kvm may not be opened: {why}"),
+            Self::ProbeFailed(why) => write!(f, "KVM could not be probed: {why}"),
+        }
+    }
+}
+
+/// Runs the guests and waits at most `timeout` for them.
+#[must_use]
+pub fn probe(timeout: Duration) -> KvmVerdict {
+    match rustix::fs::stat("/dev/kvm") {
+        Err(rustix::io::Errno::NOENT) => return KvmVerdict::Missing,
+        Err(error) => return KvmVerdict::Denied(error.to_string()),
+        Ok(_) => {}
+    }
+    match in_child(timeout) {
+        Ok(verdict) => verdict,
+        Err(error) => KvmVerdict::ProbeFailed(error.to_string()),
+    }
+}
+
+fn in_child(timeout: Duration) -> io::Result<KvmVerdict> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    #[allow(unsafe_code)]
+    // SAFETY: the child has only this thread. It takes no lock that another
+    // thread may have held but the allocator's, which glibc makes usable in a
+    // forked child; it never returns from this function.
+    match unsafe { fork() }.map_err(io::Error::from)? {
+        ForkResult::Child => {
+            drop(read);
+            let line = run_guests().encode();
+            // Nobody to tell if the pipe is gone.
+            let _ = std::fs::File::from(write).write_all(line.as_bytes());
+            exit_now()
+        }
+        ForkResult::Parent { child } => {
+            drop(write);
+            let line = read_line(read, timeout);
+            // It has ended, or hangs: both ways it is to go.
+            let _ = kill(child, Signal::SIGKILL);
+            reap(child);
+            Ok(match line? {
+                Some(line) => KvmVerdict::decode(&line).unwrap_or_else(|| {
+                    KvmVerdict::OpensButCannotRun("the process that ran the guest died".to_owned())
+                }),
+                None => KvmVerdict::OpensButCannotRun(format!(
+                    "a guest did not end within {:.1} s",
+                    timeout.as_secs_f32()
+                )),
+            })
+        }
+    }
+}
+
+/// Ends the child at once, without what the parent registered for its own end.
+fn exit_now() -> ! {
+    #[allow(unsafe_code)]
+    // SAFETY: _exit(2) takes an integer and does not come back.
+    unsafe {
+        nix::libc::_exit(0)
+    }
+}
+
+/// Waits for the child elsewhere: a process in an uninterruptible wait is not
+/// even killed.
+fn reap(child: Pid) {
+    let spawned = std::thread::Builder::new().name("kvm-reap".to_owned()).spawn(move || waitpid(child, None));
+    if let Err(error) = spawned {
+        tracing::warn!("cannot wait for the KVM probe: {error}");
+    }
+}
+
+/// All the child wrote until it ended; `None` when it took too long.
+fn read_line(pipe: OwnedFd, timeout: Duration) -> io::Result<Option<String>> {
+    let end = Instant::now() + timeout;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let wait = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        let polled = {
+            let mut fds = [PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)];
+            poll(&mut fds, Some(&wait))
+        };
+        match polled {
+            Ok(0) => return Ok(None),
+            Ok(_) => break,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let mut text = String::new();
+    std::fs::File::from(pipe).read_to_string(&mut text)?;
+    Ok(Some(text))
+}
+
+fn run_guests() -> KvmVerdict {
+    let kvm = match Kvm::new() {
+        Ok(kvm) => kvm,
+        Err(error) => {
+            return match io::Error::from(error).kind() {
+                io::ErrorKind::PermissionDenied => KvmVerdict::Denied(error.to_string()),
+                _ if matches!(error.errno(), nix::libc::ENXIO | nix::libc::ENODEV | nix::libc::ENOENT) => {
+                    KvmVerdict::Missing
+                }
+                _ => KvmVerdict::Denied(error.to_string()),
+            };
+        }
+    };
+    let found = kvm.get_api_version();
+    if found != API_VERSION {
+        return KvmVerdict::OpensButCannotRun(format!("expected KVM API version {API_VERSION}, found {found}"));
+    }
+    let guests: [(&str, fn(&Kvm) -> Result<(), String>); 3] = [
+        ("a real-mode guest", real_mode),
+        ("a long-mode guest", long_mode),
+        ("a guest that waits for a timer interrupt", timer),
+    ];
+    for (name, guest) in guests {
+        if let Err(why) = guest(&kvm) {
+            return KvmVerdict::OpensButCannotRun(format!("{name}: {why}"));
+        }
+    }
+    KvmVerdict::Works
+}
+
+/// Says its byte and halts.
+fn real_mode(kvm: &Kvm) -> Result<(), String> {
+    // mov al, 0x42; out 0x10, al; hlt
+    let code = [0xb0, 0x42, 0xe6, 0x10, 0xf4];
+    let mut guest = Guest::new(kvm, &code, false)?;
+    guest.enter_real_mode()?;
+    guest.expect_said(&[0x42])?;
+    guest.expect_halt()
+}
+
+/// Adds up 1 to 1,000,000 in 64-bit registers under 4-level paging.
+fn long_mode(kvm: &Kvm) -> Result<(), String> {
+    let code = [
+        0x48, 0x31, 0xc0, // xor rax, rax
+        0x48, 0xc7, 0xc1, 0x40, 0x42, 0x0f, 0x00, // mov rcx, 1000000
+        0x48, 0x01, 0xc8, // add rax, rcx
+        0x48, 0xff, 0xc9, // dec rcx
+        0x75, 0xf8, // jnz to the addition
+        0x48, 0xc1, 0xe8, 0x08, // shr rax, 8: needs more than 32 bits
+        0xe7, 0x10, // out 0x10, eax
+        0xf4, // hlt
+    ];
+    let sum: u64 = 1_000_000 * 1_000_001 / 2;
+    let said = u32::try_from((sum >> 8) & 0xffff_ffff).unwrap_or_default();
+    let mut guest = Guest::new(kvm, &code, false)?;
+    guest.enter_long_mode()?;
+    guest.expect_said(&said.to_le_bytes())?;
+    guest.expect_halt()
+}
+
+/// Programs interrupt controller and timer as a BIOS would, halts, and is woken.
+fn timer(kvm: &Kvm) -> Result<(), String> {
+    if !kvm.check_extension(Cap::Irqchip) || !kvm.check_extension(Cap::Pit2) {
+        return Err("KVM has no interrupt controller or timer".to_owned());
+    }
+    let code = [
+        0xb0, 0x11, 0xe6, 0x20, // 8259: initialise, edge-triggered, cascaded
+        0xb0, 0x08, 0xe6, 0x21, // vectors from 8
+        0xb0, 0x04, 0xe6, 0x21, // slave at 2
+        0xb0, 0x01, 0xe6, 0x21, // 8086 mode
+        0xb0, 0xfe, 0xe6, 0x21, // only line 0
+        0xb0, 0x34, 0xe6, 0x43, // 8254: counter 0, rate generator
+        0xb0, 0x00, 0xe6, 0x40, // every 0x1000 ticks, 3.4 ms
+        0xb0, 0x10, 0xe6, 0x40, //
+        0xfb, // sti
+        0xf4, // hlt
+        0xeb, 0xfd, // and again
+    ];
+    // mov al, 0x77; out 0x10, al; hlt
+    let handler = [0xb0, 0x77, 0xe6, 0x10, 0xf4];
+    const HANDLER: usize = 0x1100;
+    let mut guest = Guest::new(kvm, &code, true)?;
+    guest.memory.write(HANDLER, &handler)?;
+    // Real-mode vector 8: offset, then segment 0.
+    let offset = u16::try_from(HANDLER).unwrap_or_default().to_le_bytes();
+    guest.memory.write(8 * 4, &[offset[0], offset[1], 0, 0])?;
+    guest.enter_real_mode()?;
+    guest.expect_said(&[0x77])
+}
+
+/// Guest memory: anonymous, ours as long as the guest.
+struct Memory {
+    address: *mut std::ffi::c_void,
+}
+
+impl Memory {
+    fn new() -> Result<Self, String> {
+        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+        #[allow(unsafe_code)]
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice
+        // replaces nothing.
+        let address = unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                MEMORY,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
+        }
+        .map_err(|error| format!("mapping guest memory: {error}"))?;
+        Ok(Self { address })
+    }
+
+    fn write(&self, at: usize, bytes: &[u8]) -> Result<(), String> {
+        if at.checked_add(bytes.len()).is_none_or(|end| end > MEMORY) {
+            return Err(format!("{at:#x} is outside of guest memory"));
+        }
+        #[allow(unsafe_code)]
+        // SAFETY: the range was just checked to lie inside of the mapping,
+        // which is writable and which no Rust reference points into.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.address.cast::<u8>().add(at), bytes.len());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        #[allow(unsafe_code)]
+        // SAFETY: the mapping is ours and the guest that used it is gone: the
+        // vCPU and VM descriptors are dropped before (order of the fields).
+        let unmapped = unsafe { rustix::mm::munmap(self.address, MEMORY) };
+        debug_assert!(unmapped.is_ok());
+    }
+}
+
+struct Guest {
+    vcpu: VcpuFd,
+    _vm: kvm_ioctls::VmFd,
+    memory: Memory,
+}
+
+impl Guest {
+    fn new(kvm: &Kvm, code: &[u8], interrupts: bool) -> Result<Self, String> {
+        let vm = kvm.create_vm().map_err(|error| format!("KVM_CREATE_VM: {error}"))?;
+        // Intel processors without unrestricted guest need a task state segment to run real mode.
+        vm.set_tss_address(0xfffb_d000).map_err(|error| format!("KVM_SET_TSS_ADDR: {error}"))?;
+        if interrupts {
+            vm.create_irq_chip().map_err(|error| format!("KVM_CREATE_IRQCHIP: {error}"))?;
+            let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..kvm_pit_config::default() };
+            vm.create_pit2(pit).map_err(|error| format!("KVM_CREATE_PIT2: {error}"))?;
+        }
+        let memory = Memory::new()?;
+        memory.write(usize::try_from(CODE).unwrap_or_default(), code)?;
+        let region = kvm_userspace_memory_region {
+            slot: 0,
+            flags: 0,
+            guest_phys_addr: 0,
+            memory_size: MEMORY as u64,
+            userspace_addr: memory.address as u64,
+        };
+        #[allow(unsafe_code)]
+        // SAFETY: the region is a mapping of that size which lives as long as
+        // the VM: both are fields of the guest.
+        unsafe { vm.set_user_memory_region(region) }
+            .map_err(|error| format!("KVM_SET_USER_MEMORY_REGION: {error}"))?;
+        let vcpu = vm.create_vcpu(0).map_err(|error| format!("KVM_CREATE_VCPU: {error}"))?;
+        Ok(Self { vcpu, _vm: vm, memory })
+    }
+
+    fn enter_real_mode(&mut self) -> Result<(), String> {
+        let mut sregs = self.sregs()?;
+        for segment in
+            [&mut sregs.cs, &mut sregs.ds, &mut sregs.es, &mut sregs.ss, &mut sregs.fs, &mut sregs.gs]
+        {
+            segment.base = 0;
+            segment.selector = 0;
+        }
+        self.begin(&sregs)
+    }
+
+    fn enter_long_mode(&mut self) -> Result<(), String> {
+        // One entry at each level: the first 1 GiB in pages of 2 MiB (AMD64 manual 2, 5.3).
+        const PRESENT_WRITE: u64 = 0b11;
+        const LARGE: u64 = 1 << 7;
+        let (top, upper, lower) = (0x9000_usize, 0xa000_usize, 0xb000_usize);
+        self.memory.write(top, &(upper as u64 | PRESENT_WRITE).to_le_bytes())?;
+        self.memory.write(upper, &(lower as u64 | PRESENT_WRITE).to_le_bytes())?;
+        self.memory.write(lower, &(PRESENT_WRITE | LARGE).to_le_bytes())?;
+        let mut sregs = self.sregs()?;
+        let code = kvm_segment {
+            base: 0,
+            limit: 0xffff_ffff,
+            selector: 8,
+            type_: 11,
+            present: 1,
+            s: 1,
+            l: 1,
+            g: 1,
+            ..kvm_segment::default()
+        };
+        let data = kvm_segment { selector: 16, type_: 3, l: 0, db: 1, ..code };
+        sregs.cs = code;
+        (sregs.ds, sregs.es, sregs.ss, sregs.fs, sregs.gs) = (data, data, data, data, data);
+        sregs.cr3 = top as u64;
+        sregs.cr4 |= 1 << 5; // PAE
+        sregs.cr0 |= (1 << 31) | 1; // PG, PE
+        sregs.efer |= (1 << 8) | (1 << 10); // LME, LMA
+        self.begin(&sregs)
+    }
+
+    fn sregs(&self) -> Result<kvm_sregs, String> {
+        self.vcpu.get_sregs().map_err(|error| format!("KVM_GET_SREGS: {error}"))
+    }
+
+    fn begin(&self, sregs: &kvm_sregs) -> Result<(), String> {
+        self.vcpu.set_sregs(sregs).map_err(|error| format!("KVM_SET_SREGS: {error}"))?;
+        // Bit 1 of the flags is always set.
+        let regs = kvm_regs { rip: CODE, rsp: 0x8000, rflags: 2, ..kvm_regs::default() };
+        self.vcpu.set_regs(&regs).map_err(|error| format!("KVM_SET_REGS: {error}"))
+    }
+
+    fn expect_said(&mut self, expected: &[u8]) -> Result<(), String> {
+        for _ in 0..MAX_EXITS {
+            match self.vcpu.run() {
+                Ok(VcpuExit::IoOut(PORT, said)) if said == expected => return Ok(()),
+                Ok(VcpuExit::IoOut(PORT, said)) => {
+                    return Err(format!("expected it to say {expected:x?}, it said {said:x?}"));
+                }
+                // Ports that KVM leaves to us: nothing is there.
+                Ok(VcpuExit::IoOut(..)) => {}
+                Ok(other) => return Err(format!("expected it to say {expected:x?}, found exit {other:?}")),
+                Err(error) if error.errno() == nix::libc::EINTR => {}
+                Err(error) => return Err(format!("KVM_RUN: {error}")),
+            }
+        }
+        Err(format!("it left the guest {MAX_EXITS} times and said nothing"))
+    }
+
+    fn expect_halt(&mut self) -> Result<(), String> {
+        match self.vcpu.run() {
+            Ok(VcpuExit::Hlt) => Ok(()),
+            Ok(other) => Err(format!("expected it to halt, found exit {other:?}")),
+            Err(error) => Err(format!("KVM_RUN: {error}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_survives_the_pipe() {
+        for verdict in [
+            KvmVerdict::Works,
+            KvmVerdict::Missing,
+            KvmVerdict::OpensButCannotRun("a b".to_owned()),
+            KvmVerdict::Denied("c".to_owned()),
+            KvmVerdict::ProbeFailed("d".to_owned()),
+        ] {
+            assert_eq!(KvmVerdict::decode(&verdict.encode()), Some(verdict));
+        }
+        assert_eq!(KvmVerdict::decode(""), None);
+    }
+
+    #[test]
+    fn the_probe_ends_in_time() {
+        let begin = Instant::now();
+        let verdict = probe(Duration::from_secs(2));
+        assert!(begin.elapsed() < Duration::from_secs(4), "{verdict}");
+    }
+}
