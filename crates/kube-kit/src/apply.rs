@@ -186,6 +186,26 @@ impl Applier {
         Ok(self.apply_over(object, before.as_deref()).await?.0)
     }
 
+    /// What [`Applier::apply`] would do; the API server tries it and keeps nothing.
+    ///
+    /// # Errors
+    /// As [`Applier::apply`]. A 404 means that the kind or the namespace is not
+    /// there (yet).
+    pub async fn check(&self, object: &Value) -> Result<Outcome, ApplyError> {
+        let id = Id::of(object)?;
+        let Some(before) = self.get(&id).await? else {
+            self.patch(&id, object, "&dryRun=All").await?;
+            return Ok(Outcome::Created);
+        };
+        let (_, after) = self.patch(&id, object, "&dryRun=All").await?;
+        let same = substance(before) == substance(after);
+        Ok(if same {
+            Outcome::Unchanged
+        } else {
+            Outcome::Configured
+        })
+    }
+
     /// As [`Applier::apply`], when the object's resource version is known (or
     /// known to be missing). Gives the applied object too.
     ///
@@ -197,19 +217,7 @@ impl Applier {
         before: Option<&str>,
     ) -> Result<(Outcome, Value), ApplyError> {
         let id = Id::of(object)?;
-        let uri = format!("{}?fieldManager={}&force=true", id.path(), self.manager);
-        let body = serde_json::to_vec(object)
-            .map_err(kube::Error::SerdeError)
-            .map_err(|error| at(&id, error))?;
-        let request = Request::builder()
-            .method(Method::PATCH)
-            .uri(uri)
-            // JSON is YAML; older API servers know only this type.
-            .header(http::header::CONTENT_TYPE, "application/apply-patch+yaml")
-            .header(http::header::ACCEPT, "application/json")
-            .body(body)
-            .map_err(|error| at(&id, kube::Error::HttpError(error)))?;
-        let (status, applied) = self.send(request).await.map_err(|error| at(&id, error))?;
+        let (status, applied) = self.patch(&id, object, "").await?;
         let after = applied
             .pointer("/metadata/resourceVersion")
             .and_then(Value::as_str);
@@ -221,6 +229,31 @@ impl Applier {
             Outcome::Configured
         };
         Ok((outcome, applied))
+    }
+
+    async fn patch(
+        &self,
+        id: &Id,
+        object: &Value,
+        options: &str,
+    ) -> Result<(StatusCode, Value), ApplyError> {
+        let uri = format!(
+            "{}?fieldManager={}&force=true{options}",
+            id.path(),
+            self.manager
+        );
+        let body = serde_json::to_vec(object)
+            .map_err(kube::Error::SerdeError)
+            .map_err(|error| at(id, error))?;
+        let request = Request::builder()
+            .method(Method::PATCH)
+            .uri(uri)
+            // JSON is YAML; older API servers know only this type.
+            .header(http::header::CONTENT_TYPE, "application/apply-patch+yaml")
+            .header(http::header::ACCEPT, "application/json")
+            .body(body)
+            .map_err(|error| at(id, kube::Error::HttpError(error)))?;
+        self.send(request).await.map_err(|error| at(id, error))
     }
 
     /// Deletes an object; `false` when it was not there. Its dependents go in
@@ -383,6 +416,19 @@ fn at(id: &Id, source: kube::Error) -> ApplyError {
         object: id.to_string(),
         source,
     }
+}
+
+/// An object without the fields that every write changes.
+fn substance(mut object: Value) -> Value {
+    if let Some(meta) = object
+        .pointer_mut("/metadata")
+        .and_then(Value::as_object_mut)
+    {
+        for field in ["managedFields", "resourceVersion", "generation"] {
+            meta.remove(field);
+        }
+    }
+    object
 }
 
 fn brief(object: &Value) -> String {
