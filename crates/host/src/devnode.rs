@@ -32,7 +32,10 @@ pub fn give(pid: u32, device: &Path, uid: u32, gid: u32) -> io::Result<bool> {
     if found != FileType::CharacterDevice {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("expected a character device at {}, found {found:?}", device.display()),
+            format!(
+                "expected a character device at {}, found {found:?}",
+                device.display()
+            ),
         ));
     }
     if stat.st_uid != uid || stat.st_gid != gid {

@@ -58,7 +58,11 @@ pub fn recv_fd(stream: impl AsFd) -> Result<(Vec<u8>, OwnedFd), FdPassError> {
             fds.extend(passed);
         }
     }
-    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) || fds.len() > 1 {
+    if received
+        .flags
+        .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
+        || fds.len() > 1
+    {
         return Err(FdPassError::TooMuch);
     }
     bytes.truncate(received.bytes);
@@ -81,9 +85,18 @@ pub fn send_fd(stream: impl AsFd, message: &[u8], fd: BorrowedFd<'_>) -> std::io
         return Err(std::io::Error::other("no room for one descriptor"));
     }
     let sent = rustix::io::retry_on_intr(|| {
-        sendmsg(stream.as_fd(), &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL)
+        sendmsg(
+            stream.as_fd(),
+            &[IoSlice::new(message)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )
     })?;
-    if sent == message.len() { Ok(()) } else { Err(std::io::ErrorKind::WriteZero.into()) }
+    if sent == message.len() {
+        Ok(())
+    } else {
+        Err(std::io::ErrorKind::WriteZero.into())
+    }
 }
 
 #[cfg(test)]
@@ -124,7 +137,13 @@ mod tests {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
-        sendmsg(&left, &[IoSlice::new(b"x")], &mut control, SendFlags::empty()).unwrap();
+        sendmsg(
+            &left,
+            &[IoSlice::new(b"x")],
+            &mut control,
+            SendFlags::empty(),
+        )
+        .unwrap();
         assert!(matches!(recv_fd(&right), Err(FdPassError::TooMuch)));
     }
 }

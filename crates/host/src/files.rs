@@ -16,7 +16,11 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 pub fn read_beneath(directory: &Path, name: &OsStr, limit: u64) -> io::Result<Vec<u8>> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(directory, flags, Mode::empty())?;
-    let file = open_read(&directory, Path::new(name), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)?;
+    let file = open_read(
+        &directory,
+        Path::new(name),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+    )?;
     read_limited(file, limit)
 }
 
@@ -26,16 +30,26 @@ pub fn read_beneath(directory: &Path, name: &OsStr, limit: u64) -> io::Result<Ve
 /// As [`read_beneath`], and when the process is gone.
 pub fn read_of_process(pid: u32, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let root = root_of_process(pid)?;
-    let relative: std::path::PathBuf =
-        path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
-    let file = open_read(&root, &relative, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)?;
+    let relative: std::path::PathBuf = path
+        .components()
+        .filter(|part| matches!(part, Component::Normal(_)))
+        .collect();
+    let file = open_read(
+        &root,
+        &relative,
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    )?;
     read_limited(file, limit)
 }
 
 /// The root directory of a process, for look-ups below it.
 pub(crate) fn root_of_process(pid: u32) -> io::Result<OwnedFd> {
     let path = format!("/proc/{pid}/root");
-    Ok(rustix::fs::open(path.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(rustix::fs::open(
+        path.as_str(),
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
 }
 
 fn open_read(directory: &OwnedFd, path: &Path, resolve: ResolveFlags) -> io::Result<std::fs::File> {
@@ -46,7 +60,10 @@ fn open_read(directory: &OwnedFd, path: &Path, resolve: ResolveFlags) -> io::Res
     if found != FileType::RegularFile {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("expected a regular file at {}, found {found:?}", path.display()),
+            format!(
+                "expected a regular file at {}, found {found:?}",
+                path.display()
+            ),
         ));
     }
     Ok(std::fs::File::from(file))
@@ -56,7 +73,10 @@ fn read_limited(file: std::fs::File, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("expected at most {limit} bytes, found more")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("expected at most {limit} bytes, found more"),
+        ));
     }
     Ok(bytes)
 }
@@ -80,7 +100,11 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let _ = std::fs::remove_file(path);
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)?;
     // The mode of open(2) is cut by the umask.
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
     file.write_all(bytes)?;
@@ -104,7 +128,10 @@ mod tests {
         assert!(read("link", 5).is_err());
         assert!(read("../file", 5).is_err());
         assert!(read("none", 5).is_err());
-        assert_eq!(read_of_process(std::process::id(), &root.path().join("file"), 5).unwrap(), b"12345");
+        assert_eq!(
+            read_of_process(std::process::id(), &root.path().join("file"), 5).unwrap(),
+            b"12345"
+        );
     }
 
     #[test]
@@ -114,7 +141,10 @@ mod tests {
         write_atomic(&path, b"one", 0o755).unwrap();
         write_atomic(&path, b"two", 0o755).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o755);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o755
+        );
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
     }
 }

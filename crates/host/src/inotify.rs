@@ -41,7 +41,14 @@ impl Watcher {
     /// When the user has no instance left.
     pub fn new() -> io::Result<Self> {
         let fd = rustix::fs::inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let inner = Arc::new(Inner { fd: AsyncFd::register(fd)?, watches: Mutex::default() });
+        #[allow(unsafe_code)]
+        // SAFETY: the descriptor is owned: it stays the same open file until
+        // the registration, which owns it, is dropped.
+        let fd = unsafe { AsyncFd::register(fd) }?;
+        let inner = Arc::new(Inner {
+            fd,
+            watches: Mutex::default(),
+        });
         let listener = Arc::clone(&inner);
         tokio::spawn(async move {
             // Lives as long as the runtime: a process has one.
@@ -66,11 +73,19 @@ impl Watcher {
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
-        let mut watches = self.inner.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watches = self
+            .inner
+            .watches
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let descriptor = rustix::fs::inotify::add_watch(self.inner.fd.get_ref(), directory, flags)?;
         let (notify, count) = watches.entry(descriptor).or_default();
         *count += 1;
-        Ok(Watched { inner: Arc::clone(&self.inner), descriptor, notify: Arc::clone(notify) })
+        Ok(Watched {
+            inner: Arc::clone(&self.inner),
+            descriptor,
+            notify: Arc::clone(notify),
+        })
     }
 
     /// Resolves when `path` exists. Directories on the way may not exist yet;
@@ -80,11 +95,15 @@ impl Watcher {
     /// When `root` is not there or no watch is left.
     pub async fn wait_for(&self, root: &Path, relative: &Path) -> io::Result<()> {
         loop {
-            let Some(directory) = deepest(root, relative)? else { return Ok(()) };
+            let Some(directory) = deepest(root, relative)? else {
+                return Ok(());
+            };
             let watched = match self.watch(&directory) {
                 Ok(watched) => watched,
                 // Gone again since we looked.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && directory != root => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && directory != root => {
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             let changed = watched.changed();
@@ -110,7 +129,11 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let mut watches = self.inner.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watches = self
+            .inner
+            .watches
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some((notify, count)) = watches.get_mut(&self.descriptor) {
             // A directory that went and came again has a new descriptor; the
             // kernel never uses an old number again, but look anyway.
@@ -138,7 +161,9 @@ impl Inner {
                     let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
                     if event.wd() < 0 {
                         // The queue overflowed: anything may have happened.
-                        watches.values().for_each(|(notify, _)| notify.notify_waiters());
+                        watches
+                            .values()
+                            .for_each(|(notify, _)| notify.notify_waiters());
                     } else if let Some((notify, _)) = watches.get(&event.wd()) {
                         notify.notify_waiters();
                     }
@@ -189,7 +214,10 @@ mod tests {
             std::fs::write(path.join("a/b/c/s"), "").unwrap();
         });
         let wait = watcher.wait_for(root.path(), Path::new("a/b/c/s"));
-        tokio::time::timeout(Duration::from_secs(5), wait).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(5), wait)
+            .await
+            .unwrap()
+            .unwrap();
         maker.join().unwrap();
         assert!(watcher.inner.watches.lock().unwrap().is_empty());
     }

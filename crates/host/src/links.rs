@@ -75,8 +75,10 @@ impl Links {
     /// # Errors
     /// When there are no descriptors left.
     pub fn open() -> Result<Self, LinkError> {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LinkError::Socket)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(LinkError::Socket)?;
         let handle = {
             let _context = runtime.enter();
             let (connection, handle, _) = rtnetlink::new_connection().map_err(LinkError::Socket)?;
@@ -91,7 +93,10 @@ impl Links {
     /// # Errors
     /// When the kernel refuses.
     pub fn list(&self) -> Result<Vec<Link>, LinkError> {
-        let links: Vec<LinkMessage> = self.run("listing links", self.handle.link().get().execute().try_collect())?;
+        let links: Vec<LinkMessage> = self.run(
+            "listing links",
+            self.handle.link().get().execute().try_collect(),
+        )?;
         Ok(links.iter().map(link).collect())
     }
 
@@ -108,8 +113,16 @@ impl Links {
     /// # Errors
     /// When the kernel refuses.
     pub fn addresses(&self, index: u32) -> Result<Vec<(Ipv4Addr, u8)>, LinkError> {
-        let request = self.handle.address().get().set_link_index_filter(index).execute();
-        let messages: Vec<_> = self.run(&format!("listing addresses of link {index}"), request.try_collect())?;
+        let request = self
+            .handle
+            .address()
+            .get()
+            .set_link_index_filter(index)
+            .execute();
+        let messages: Vec<_> = self.run(
+            &format!("listing addresses of link {index}"),
+            request.try_collect(),
+        )?;
         let mut found = Vec::new();
         for message in messages {
             if message.header.family != AddressFamily::Inet {
@@ -137,18 +150,39 @@ impl Links {
     /// # Errors
     /// When the kernel refuses.
     pub fn routes(&self, index: u32) -> Result<Vec<Route>, LinkError> {
-        let request = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
+        let request = self
+            .handle
+            .route()
+            .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
+            .execute();
         let messages: Vec<RouteMessage> = self.run("listing routes", request.try_collect())?;
-        Ok(messages.iter().filter_map(route).filter(|route| route.interface == index).collect())
+        Ok(messages
+            .iter()
+            .filter_map(route)
+            .filter(|route| route.interface == index)
+            .collect())
     }
 
     /// Adds an IPv4 address; one that is there already is no error.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn add_address(&self, index: u32, address: Ipv4Addr, prefix_len: u8) -> Result<(), LinkError> {
-        let request = self.handle.address().add(index, IpAddr::V4(address), prefix_len).replace().execute();
-        self.run(&format!("adding {address}/{prefix_len} to link {index}"), request)
+    pub fn add_address(
+        &self,
+        index: u32,
+        address: Ipv4Addr,
+        prefix_len: u8,
+    ) -> Result<(), LinkError> {
+        let request = self
+            .handle
+            .address()
+            .add(index, IpAddr::V4(address), prefix_len)
+            .replace()
+            .execute();
+        self.run(
+            &format!("adding {address}/{prefix_len} to link {index}"),
+            request,
+        )
     }
 
     /// Removes all IPv4 addresses of an interface.
@@ -157,7 +191,12 @@ impl Links {
     /// When the kernel refuses.
     pub fn flush_addresses(&self, index: u32) -> Result<(), LinkError> {
         let action = format!("removing the addresses of link {index}");
-        let request = self.handle.address().get().set_link_index_filter(index).execute();
+        let request = self
+            .handle
+            .address()
+            .get()
+            .set_link_index_filter(index)
+            .execute();
         let messages: Vec<_> = self.run(&action, request.try_collect())?;
         for message in messages {
             if message.header.family == AddressFamily::Inet {
@@ -173,8 +212,15 @@ impl Links {
     /// # Errors
     /// When the name is taken or the kernel refuses.
     pub fn add_bridge(&self, name: &str, mac: Mac, mtu: u32) -> Result<(), LinkError> {
-        let message = LinkBridge::new(name).address(mac.to_vec()).mtu(mtu).mcast_snooping(false).build();
-        self.run(&format!("making bridge {name}"), self.handle.link().add(message).execute())
+        let message = LinkBridge::new(name)
+            .address(mac.to_vec())
+            .mtu(mtu)
+            .mcast_snooping(false)
+            .build();
+        self.run(
+            &format!("making bridge {name}"),
+            self.handle.link().add(message).execute(),
+        )
     }
 
     /// Removes an interface.
@@ -182,7 +228,10 @@ impl Links {
     /// # Errors
     /// When the kernel refuses.
     pub fn remove(&self, index: u32) -> Result<(), LinkError> {
-        self.run(&format!("removing link {index}"), self.handle.link().del(index).execute())
+        self.run(
+            &format!("removing link {index}"),
+            self.handle.link().del(index).execute(),
+        )
     }
 
     /// Makes an interface a port of a bridge.
@@ -190,7 +239,10 @@ impl Links {
     /// # Errors
     /// When the kernel refuses.
     pub fn attach(&self, index: u32, bridge: u32) -> Result<(), LinkError> {
-        self.set(LinkUnspec::new_with_index(index).controller(bridge).build(), &format!("attaching link {index}"))
+        self.set(
+            LinkUnspec::new_with_index(index).controller(bridge).build(),
+            &format!("attaching link {index}"),
+        )
     }
 
     /// Whether a bridge learns addresses behind this port.
@@ -210,7 +262,10 @@ impl Links {
     pub fn set_up(&self, index: u32, up: bool) -> Result<(), LinkError> {
         let builder = LinkUnspec::new_with_index(index);
         let message = if up { builder.up() } else { builder.down() }.build();
-        self.set(message, &format!("setting link {index} {}", if up { "up" } else { "down" }))
+        self.set(
+            message,
+            &format!("setting link {index} {}", if up { "up" } else { "down" }),
+        )
     }
 
     /// Renames an interface, which must be down.
@@ -218,7 +273,10 @@ impl Links {
     /// # Errors
     /// When the name is taken or the kernel refuses.
     pub fn rename(&self, index: u32, name: &str) -> Result<(), LinkError> {
-        self.set(LinkUnspec::new_with_index(index).name(name).build(), &format!("renaming link {index} to {name}"))
+        self.set(
+            LinkUnspec::new_with_index(index).name(name).build(),
+            &format!("renaming link {index} to {name}"),
+        )
     }
 
     /// Sets the hardware address.
@@ -226,8 +284,13 @@ impl Links {
     /// # Errors
     /// When the kernel refuses.
     pub fn set_mac(&self, index: u32, mac: Mac) -> Result<(), LinkError> {
-        let message = LinkUnspec::new_with_index(index).address(mac.to_vec()).build();
-        self.set(message, &format!("setting the hardware address of link {index}"))
+        let message = LinkUnspec::new_with_index(index)
+            .address(mac.to_vec())
+            .build();
+        self.set(
+            message,
+            &format!("setting the hardware address of link {index}"),
+        )
     }
 
     /// Sets the largest packet, bytes.
@@ -235,7 +298,10 @@ impl Links {
     /// # Errors
     /// When the kernel refuses.
     pub fn set_mtu(&self, index: u32, mtu: u32) -> Result<(), LinkError> {
-        self.set(LinkUnspec::new_with_index(index).mtu(mtu).build(), &format!("setting the MTU of link {index}"))
+        self.set(
+            LinkUnspec::new_with_index(index).mtu(mtu).build(),
+            &format!("setting the MTU of link {index}"),
+        )
     }
 
     fn set(&self, message: LinkMessage, action: &str) -> Result<(), LinkError> {
@@ -249,7 +315,10 @@ impl Links {
     ) -> Result<T, LinkError> {
         self.runtime
             .block_on(future)
-            .map_err(|source| LinkError::Netlink { action: action.to_owned(), source })
+            .map_err(|source| LinkError::Netlink {
+                action: action.to_owned(),
+                source,
+            })
     }
 }
 
@@ -265,7 +334,9 @@ fn link(message: &LinkMessage) -> Link {
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
-            LinkAttribute::Address(bytes) => link.mac = Mac::try_from(bytes.as_slice()).unwrap_or_default(),
+            LinkAttribute::Address(bytes) => {
+                link.mac = Mac::try_from(bytes.as_slice()).unwrap_or_default()
+            }
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Controller(index) => link.controller = Some(*index),
             _ => {}
@@ -275,7 +346,9 @@ fn link(message: &LinkMessage) -> Link {
 }
 
 fn route(message: &RouteMessage) -> Option<Route> {
-    if message.header.kind != RouteType::Unicast || message.header.address_family != AddressFamily::Inet {
+    if message.header.kind != RouteType::Unicast
+        || message.header.address_family != AddressFamily::Inet
+    {
         return None;
     }
     let mut table = u32::from(message.header.table);

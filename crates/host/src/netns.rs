@@ -15,7 +15,11 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 /// When the process is gone or may not be looked into.
 pub fn of_process(pid: u32) -> io::Result<OwnedFd> {
     let path = format!("/proc/{pid}/ns/net");
-    Ok(rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(rustix::fs::open(
+        path.as_str(),
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
 }
 
 /// The caller's network namespace.
@@ -23,7 +27,11 @@ pub fn of_process(pid: u32) -> io::Result<OwnedFd> {
 /// # Errors
 /// When /proc is not there.
 pub fn current() -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open("/proc/thread-self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(rustix::fs::open(
+        "/proc/thread-self/ns/net",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
 }
 
 /// Runs `work` inside `namespace` on a thread of its own and waits for it.
@@ -39,7 +47,9 @@ where
         let thread = std::thread::Builder::new()
             .name("netns".to_owned())
             .spawn_scoped(scope, move || enter(namespace).map(|()| work()))?;
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("the work in a network namespace panicked")))
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the work in a network namespace panicked")))
     })
 }
 
@@ -53,11 +63,15 @@ where
     F: FnOnce() -> T + Send + 'static,
 {
     let (send, receive) = tokio::sync::oneshot::channel();
-    std::thread::Builder::new().name("netns".to_owned()).spawn(move || {
-        // Nobody may be left to hear the outcome; that is theirs to decide.
-        let _ = send.send(enter(namespace.as_fd()).map(|()| work()));
-    })?;
-    receive.await.unwrap_or_else(|_| Err(io::Error::other("the work in a network namespace panicked")))
+    std::thread::Builder::new()
+        .name("netns".to_owned())
+        .spawn(move || {
+            // Nobody may be left to hear the outcome; that is theirs to decide.
+            let _ = send.send(enter(namespace.as_fd()).map(|()| work()));
+        })?;
+    receive
+        .await
+        .unwrap_or_else(|_| Err(io::Error::other("the work in a network namespace panicked")))
 }
 
 fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {

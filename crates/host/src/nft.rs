@@ -25,5 +25,9 @@ pub fn apply(ruleset: &str) -> io::Result<()> {
         return written;
     }
     let words = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!("nft refused a rule set ({}): {}", output.status, words.trim())))
+    Err(io::Error::other(format!(
+        "nft refused a rule set ({}): {}",
+        output.status,
+        words.trim()
+    )))
 }

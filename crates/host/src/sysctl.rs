@@ -9,7 +9,9 @@ use std::io;
 /// When there is no such setting or it is read-only.
 pub fn set(name: &str, value: &str) -> io::Result<()> {
     let path = format!("/proc/sys/{name}");
-    let told = |error: io::Error| io::Error::new(error.kind(), format!("setting {path} to {value}: {error}"));
+    let told = |error: io::Error| {
+        io::Error::new(error.kind(), format!("setting {path} to {value}: {error}"))
+    };
     let found = std::fs::read_to_string(&path).map_err(told)?;
     if found.trim() == value {
         return Ok(());

@@ -42,7 +42,11 @@ pub struct Tap<'a> {
 /// `EBUSY` when somebody holds a single-queue tap of that name; `ENOENT` when
 /// /dev/net/tun is missing; `EINVAL` for a bad name.
 pub fn create(tap: &Tap<'_>) -> io::Result<()> {
-    let device = rustix::fs::open("/dev/net/tun", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let device = rustix::fs::open(
+        "/dev/net/tun",
+        OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     let request = interface_request(tap)?;
     let fd = device.as_raw_fd();
     let owner = i32::try_from(tap.uid).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -63,7 +67,10 @@ fn interface_request(tap: &Tap<'_>) -> io::Result<libc::ifreq> {
     if tap.name.is_empty() || tap.name.len() >= libc::IFNAMSIZ || tap.name.contains('\0') {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("expected an interface name of 1 to 15 bytes, found {:?}", tap.name),
+            format!(
+                "expected an interface name of 1 to 15 bytes, found {:?}",
+                tap.name
+            ),
         ));
     }
     let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
@@ -75,5 +82,8 @@ fn interface_request(tap: &Tap<'_>) -> io::Result<libc::ifreq> {
         *to = libc::c_char::from_ne_bytes([from]);
     }
     let flags = libc::c_short::try_from(flags).map_err(|_| io::ErrorKind::InvalidInput)?;
-    Ok(libc::ifreq { ifr_name: name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: flags } })
+    Ok(libc::ifreq {
+        ifr_name: name,
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: flags },
+    })
 }

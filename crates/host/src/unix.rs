@@ -41,11 +41,15 @@ pub fn connect(directory: &Path, name: &OsStr) -> io::Result<UnixStream> {
     if found != FileType::Socket {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("expected a socket at {}, found {found:?}", name.to_string_lossy()),
+            format!(
+                "expected a socket at {}, found {found:?}",
+                name.to_string_lossy()
+            ),
         ));
     }
     // The descriptor stands for the inode that was just looked at.
-    let address = SocketAddrUnix::new(format!("/proc/self/fd/{}", socket_file.as_raw_fd()).as_str())?;
+    let address =
+        SocketAddrUnix::new(format!("/proc/self/fd/{}", socket_file.as_raw_fd()).as_str())?;
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,
@@ -62,9 +66,14 @@ pub fn connect(directory: &Path, name: &OsStr) -> io::Result<UnixStream> {
 /// When it is no unix socket.
 pub fn peer(stream: impl AsFd) -> io::Result<Peer> {
     let credentials = rustix::net::sockopt::socket_peercred(stream)?;
-    let pid = u32::try_from(credentials.pid.as_raw_nonzero().get())
-        .map_err(|_| io::Error::other("the other end is in a process namespace that we cannot see"))?;
-    Ok(Peer { pid, uid: credentials.uid.as_raw(), gid: credentials.gid.as_raw() })
+    let pid = u32::try_from(credentials.pid.as_raw_nonzero().get()).map_err(|_| {
+        io::Error::other("the other end is in a process namespace that we cannot see")
+    })?;
+    Ok(Peer {
+        pid,
+        uid: credentials.uid.as_raw(),
+        gid: credentials.gid.as_raw(),
+    })
 }
 
 #[cfg(test)]
