@@ -1,0 +1,128 @@
+//! From create to Running, beside bare pods of the same run.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use api::vmi_status::Phase;
+use futures::{StreamExt, TryStreamExt};
+use kube::api::{PostParams, WatchEvent, WatchParams};
+
+use crate::report::Report;
+use crate::world::World;
+
+/// Rounds of the one-at-a-time comparison.
+const ROUNDS: usize = 5;
+/// How long anything may take before the benchmark gives up.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// When each of these VMIs was seen Running, by a watch that sees those before it too.
+pub(crate) async fn until_running(
+    world: &World,
+    names: &[String],
+) -> anyhow::Result<BTreeMap<String, Instant>> {
+    collect(names, |seen| async move {
+        let mut events = world.vmis().watch(&WatchParams::default(), "0").await?.boxed();
+        while let Some(event) = events.try_next().await? {
+            if let WatchEvent::Added(vmi) | WatchEvent::Modified(vmi) = event
+                && vmi.status.as_ref().is_some_and(|s| s.phase == Phase::Running)
+                && seen(vmi.metadata.name.unwrap_or_default())
+            {
+                return Ok(());
+            }
+        }
+        bail!("the watch of VMIs ended")
+    })
+    .await
+}
+
+/// When each of these pods was seen Ready.
+async fn until_ready(world: &World, names: &[String]) -> anyhow::Result<BTreeMap<String, Instant>> {
+    collect(names, |seen| async move {
+        let mut events = world.pods().watch(&WatchParams::default(), "0").await?.boxed();
+        while let Some(event) = events.try_next().await? {
+            if let WatchEvent::Added(pod) | WatchEvent::Modified(pod) = event
+                && pod
+                    .status
+                    .iter()
+                    .flat_map(|s| s.conditions.iter().flatten())
+                    .any(|c| c.type_ == "Ready" && c.status == "True")
+                && seen(pod.metadata.name.unwrap_or_default())
+            {
+                return Ok(());
+            }
+        }
+        bail!("the watch of pods ended")
+    })
+    .await
+}
+
+/// Runs a watch that reports names to a closure, which says when all were seen.
+async fn collect<'a, F, Fut>(names: &'a [String], watch: F) -> anyhow::Result<BTreeMap<String, Instant>>
+where
+    F: FnOnce(Box<dyn FnMut(String) -> bool + 'a>) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    let times = std::rc::Rc::new(std::cell::RefCell::new(BTreeMap::new()));
+    let inner = std::rc::Rc::clone(&times);
+    let seen = Box::new(move |name: String| {
+        let mut times = inner.borrow_mut();
+        if names.contains(&name) {
+            times.entry(name).or_insert_with(Instant::now);
+        }
+        times.len() == names.len()
+    });
+    tokio::time::timeout(LIMIT, watch(seen))
+        .await
+        .with_context(|| format!("not all of {names:?} within {LIMIT:?}"))??;
+    let times = times.borrow().clone();
+    Ok(times)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// A VMI and a bare pod in turn; medians.
+pub(crate) async fn one_at_a_time(world: &World, report: &mut Report) -> anyhow::Result<()> {
+    let (mut vmis, mut pods) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let name = vec![format!("one-{round}")];
+        let began = Instant::now();
+        world.pods().create(&PostParams::default(), &World::pod(&name[0])?).await?;
+        pods.extend(seconds(&until_ready(world, &name).await?, began));
+        world.empty().await?;
+        let began = Instant::now();
+        world.vmis().create(&PostParams::default(), &World::vmi(&name[0])?).await?;
+        vmis.extend(seconds(&until_running(world, &name).await?, began));
+        world.empty().await?;
+    }
+    let (vmi, pod) = (median(vmis), median(pods));
+    report.add("bare pod, create to Ready, median of 5", "s", pod);
+    report.compare("VMI, create to Running, median of 5", "s", vmi, pod + 0.4, ("upstream", 4.72));
+    Ok(())
+}
+
+/// Twenty VMIs, then twenty bare pods; medians.
+pub(crate) async fn twenty_at_once(world: &World, report: &mut Report) -> anyhow::Result<()> {
+    let names: Vec<String> = (0..20).map(|i| format!("many-{i}")).collect();
+    let began = Instant::now();
+    for name in &names {
+        world.pods().create(&PostParams::default(), &World::pod(name)?).await?;
+    }
+    let pod = median(seconds(&until_ready(world, &names).await?, began));
+    world.empty().await?;
+    let began = Instant::now();
+    for name in &names {
+        world.vmis().create(&PostParams::default(), &World::vmi(name)?).await?;
+    }
+    let vmi = median(seconds(&until_running(world, &names).await?, began));
+    report.add("20 bare pods at once, median", "s", pod);
+    report.compare("20 VMIs at once, median", "s", vmi, pod * 1.3, ("upstream", 16.5));
+    world.empty().await
+}
+
+fn seconds(times: &BTreeMap<String, Instant>, began: Instant) -> Vec<f64> {
+    times.values().map(|at| at.duration_since(began).as_secs_f64()).collect()
+}
