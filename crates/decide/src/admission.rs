@@ -23,6 +23,7 @@ mod context;
 mod defaults;
 mod json;
 pub mod kubevirt;
+mod metadata;
 mod names;
 mod quantity;
 mod review;

@@ -1,1 +1,3 @@
 //! decide
+pub mod admission;
+pub mod subresource;

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::json::{at, flag, strings, text};
+use super::json::{at, strings, text};
 
 /// Settings of the KubeVirt object that admission uses, defaults filled in.
 /// Source of defaults: pkg/virt-config/virt-config.go.
@@ -70,9 +70,13 @@ impl ClusterConfig {
             .filter(|strategy| !strategy.is_empty())
             .map(str::to_owned);
         let network = at(config, "network");
-        set(&mut out.default_interface, text(at(network, "defaultNetworkInterface")));
-        out.bridge_on_pod_network =
-            flag(at(network, "permitBridgeInterfaceOnPodNetwork")).unwrap_or(true);
+        set(
+            &mut out.default_interface,
+            text(at(network, "defaultNetworkInterface")),
+        );
+        out.bridge_on_pod_network = at(network, "permitBridgeInterfaceOnPodNetwork")
+            .as_bool()
+            .unwrap_or(true);
         out
     }
 
@@ -116,9 +120,13 @@ impl Context {
     /// Whether `user` is one of our components that write VMIs.
     /// Source: pkg/virt-api/webhooks/serviceaccounts.go.
     pub fn is_component(&self, user: &str) -> bool {
-        ["kubevirt-apiserver", "kubevirt-controller", "kubevirt-handler"]
-            .iter()
-            .any(|account| user == self.account(account))
+        [
+            "kubevirt-apiserver",
+            "kubevirt-controller",
+            "kubevirt-handler",
+        ]
+        .iter()
+        .any(|account| user == self.account(account))
     }
 
     /// Whether `user` is virt-handler.
@@ -138,7 +146,10 @@ mod tests {
 
     #[test]
     fn an_empty_kubevirt_gives_the_defaults() {
-        assert_eq!(ClusterConfig::from_kubevirt(&json!({})), ClusterConfig::default());
+        assert_eq!(
+            ClusterConfig::from_kubevirt(&json!({})),
+            ClusterConfig::default()
+        );
     }
 
     #[test]

@@ -10,7 +10,9 @@ pub enum ReviewError {
     #[error("AdmissionReview without {0}; was this posted by an API server?")]
     Missing(&'static str),
     /// The webhook was called for a kind it does not know.
-    #[error("expect resource to be one of virtualmachines, virtualmachineinstances, kubevirts; got '{0}'")]
+    #[error(
+        "expect resource to be one of virtualmachines, virtualmachineinstances, kubevirts; got '{0}'"
+    )]
     Resource(String),
     /// The operation is none of CREATE, UPDATE, DELETE, CONNECT.
     #[error("unknown operation '{0}'")]
@@ -169,7 +171,10 @@ mod tests {
         assert_eq!(review.kind, Kind::VirtualMachine);
         assert_eq!(review.operation, Operation::Update);
         assert_eq!(review.user_node.as_deref(), Some("edge1"));
-        assert_eq!((review.object, review.old), (json!({"a": 1}), json!({"a": 0})));
+        assert_eq!(
+            (review.object, review.old),
+            (json!({"a": 1}), json!({"a": 0}))
+        );
         assert!(!review.dry_run);
     }
 

@@ -207,7 +207,11 @@ mod tests {
             .collect();
         let verdict = Verdict::from_causes(causes);
         assert_eq!(verdict.causes.len(), 10);
-        assert!(verdict.message.ends_with("m9, and 3 more validation errors"));
+        assert!(
+            verdict
+                .message
+                .ends_with("m9, and 3 more validation errors")
+        );
         let review = verdict.into_review("u1");
         assert_eq!(review["response"]["uid"], "u1");
         assert_eq!(review["response"]["status"]["code"], 422);
@@ -220,7 +224,10 @@ mod tests {
 
     #[test]
     fn a_patch_touches_only_what_changed() {
-        let verdict = Verdict::patched(&json!({"a": 1, "b": {"c": 2}}), &json!({"a": 1, "b": {"c": 3}}));
+        let verdict = Verdict::patched(
+            &json!({"a": 1, "b": {"c": 2}}),
+            &json!({"a": 1, "b": {"c": 3}}),
+        );
         assert_eq!(
             verdict.patches,
             vec![json!({"op": "replace", "path": "/b/c", "value": 3})]
