@@ -1,0 +1,173 @@
+//! Disks: controllers, block nodes and devices.
+//!
+//! ```text
+//!   overlay:  device -> diskN (qcow2) -> file
+//!                          \ backing -> diskN-base (qcow2|raw, read-only) -> /dev/fdset/N
+//!   file:     device -> diskN (raw) -> file
+//! ```
+//! The base's own backing link is nulled and the overlay's is given here, so
+//! no header decides what is opened.
+
+use serde_json::{Value, json};
+
+use super::switch::{Blockdev, Device, Pairs};
+use super::{L2_CACHE_BYTES, Medium, Places, Runtime, at, push_all};
+use crate::error::SpecError;
+use crate::image::Format;
+use crate::spec::{Aio, Bus, Cache, Disk, Machine};
+
+pub(super) fn push(
+    machine: &Machine,
+    runtime: &Runtime,
+    places: &Places,
+    argv: &mut Vec<String>,
+) -> Result<(), SpecError> {
+    if let Some(place) = places.scsi {
+        let controller = Device::new("virtio-scsi-pci-non-transitional", "scsi0");
+        push_all(argv, &[&at(controller.with("num_queues", 1), place)]);
+    }
+    if let Some(place) = places.usb {
+        push_all(argv, &[&at(Device::new("qemu-xhci", "usb0"), place)]);
+    }
+    for (i, place) in places.ahci.iter().enumerate() {
+        let controller = Device::new("ich9-ahci", &format!("ahci{}", i + 1));
+        push_all(argv, &[&at(controller, *place)]);
+    }
+    let (mut sata, mut scsi) = (0, 0);
+    for (i, (disk, medium)) in machine.disks.iter().zip(&runtime.media).enumerate() {
+        push_nodes(i, disk, medium, argv)?;
+        let device = match disk.bus {
+            Bus::Virtio => {
+                let device = Device::new("virtio-blk-pci-non-transitional", &format!("disk{i}"))
+                    .with("num-queues", disk.queues);
+                match places.disks[i] {
+                    Some(place) => at(device, place),
+                    None => device,
+                }
+            }
+            Bus::Scsi => {
+                scsi += 1;
+                let driver = if disk.cdrom { "scsi-cd" } else { "scsi-hd" };
+                Device::new(driver, &format!("disk{i}"))
+                    .with("bus", "scsi0.0")
+                    .with("scsi-id", 0)
+                    .with("lun", scsi - 1)
+            }
+            Bus::Sata => {
+                let driver = if disk.cdrom { "ide-cd" } else { "ide-hd" };
+                // The chipset's ports are ide.0 to ide.5; a further controller's are ahciN.0 to .5.
+                let bus = match sata / 6 {
+                    0 => format!("ide.{sata}"),
+                    n => format!("ahci{n}.{}", sata % 6),
+                };
+                sata += 1;
+                Device::new(driver, &format!("disk{i}")).with("bus", bus)
+            }
+            Bus::Usb => Device::new("usb-storage", &format!("disk{i}"))
+                .with("bus", "usb0.0")
+                .with("removable", "off"),
+        };
+        let mut device = device
+            .with("drive", format!("disk{i}-node"))
+            .with_some("serial", disk.serial.as_ref())
+            .with_some("bootindex", disk.boot_order);
+        if !disk.cdrom {
+            // write-cache=off makes QEMU flush after each write.
+            let cached = disk.cache != Cache::WriteThrough;
+            device = device.with("write-cache", super::switch::on(cached));
+        }
+        push_all(argv, &[&device]);
+    }
+    Ok(())
+}
+
+fn push_nodes(
+    i: usize,
+    disk: &Disk,
+    medium: &Medium,
+    argv: &mut Vec<String>,
+) -> Result<(), SpecError> {
+    let read_only = disk.read_only || disk.cdrom;
+    let node = format!("disk{i}-node");
+    match medium {
+        Medium::File { path, direct } => {
+            let cache = cache(i, disk, *direct)?;
+            push_all(
+                argv,
+                &[&Blockdev(json!({
+                    "node-name": node, "driver": "raw", "read-only": read_only,
+                    "cache": cache, "discard": "unmap",
+                    "file": file(path, disk.aio, &cache),
+                }))],
+            );
+        }
+        Medium::Overlay {
+            base_fd,
+            base_format,
+            path,
+            direct,
+        } => {
+            let cache = cache(i, disk, *direct)?;
+            let set = i + 1;
+            let base = format!("disk{i}-base");
+            let mut base_node = json!({
+                "node-name": base, "driver": base_format.driver(), "read-only": true,
+                "file": {"driver": "file", "filename": format!("/dev/fdset/{set}"), "read-only": true},
+            });
+            if *base_format == Format::Qcow2 {
+                base_node["backing"] = Value::Null;
+                base_node["l2-cache-size"] = json!(L2_CACHE_BYTES);
+            }
+            push_all(
+                argv,
+                &[
+                    &Pairs::new("-add-fd", "")
+                        .with("fd", base_fd)
+                        .with("set", set),
+                    &Blockdev(base_node),
+                    &Blockdev(json!({
+                        "node-name": node, "driver": "qcow2", "read-only": read_only,
+                        "cache": cache, "discard": "unmap", "l2-cache-size": L2_CACHE_BYTES,
+                        "file": file(path, disk.aio, &cache), "backing": base,
+                    })),
+                ],
+            );
+        }
+    }
+    Ok(())
+}
+
+fn file(path: &str, aio: Aio, cache: &Value) -> Value {
+    let mut file = json!({
+        "driver": "file", "filename": path, "cache": cache, "discard": "unmap",
+    });
+    if aio == Aio::Native {
+        file["aio"] = json!("native");
+    }
+    file
+}
+
+/// What the cache mode means for a node; the write cache itself is the device's.
+fn cache(i: usize, disk: &Disk, direct: bool) -> Result<Value, SpecError> {
+    let path = format!("spec.domain.devices.disks[{i}]");
+    let (wanted, no_flush) = match disk.cache {
+        Cache::Ephemeral => (direct, true),
+        Cache::None if !direct => {
+            return Err(SpecError::new(
+                format!("{path}.cache"),
+                "none",
+                "writethrough or writeback, since the node's file system has no direct I/O",
+            ));
+        }
+        Cache::None => (true, false),
+        Cache::WriteThrough | Cache::WriteBack => (false, false),
+    };
+    if disk.aio == Aio::Native && !wanted {
+        return Err(SpecError::new(
+            format!("{path}.io"),
+            "native",
+            "threads, since the node's file system has no direct I/O",
+        ));
+    }
+    Ok(json!({"direct": wanted, "no-flush": no_flush}))
+}
