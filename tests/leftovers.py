@@ -8,7 +8,8 @@ Recorded are processes, mounts with their propagation, links, addresses,
 routes, network namespaces, the nft rule set, legacy iptables tables, cgroups,
 sysctls, and every path below the directories in ROOTS (with a digest for
 /etc). Debian packages stay installed on purpose, so paths that a package owns
-are no leftovers; nor is the build cache, which `make distclean` removes.
+are no leftovers; nor are the build cache, which `make distclean` removes, and
+what kubectl caches in the home of whoever calls it.
 """
 
 import glob
@@ -20,14 +21,14 @@ import subprocess
 import sys
 
 # Where anything of ours could be.
-ROOTS = ["/etc", "/opt", "/root/.kube", "/run", "/usr/lib/systemd", "/usr/libexec", "/usr/local",
+ROOTS = ["/etc", "/opt", "/run", "/usr/lib/systemd", "/usr/libexec", "/usr/local",
          "/var/lib", "/var/log"]
 
 # Paths that change by themselves, by package management or by whoever works on the machine.
 RESTLESS = re.compile(
     r"^(/etc/(alternatives|rc.\.d|ssl/certs|ld\.so\.cache|passwd|group|shadow|gshadow|sub[ug]id|mtab"
     r"|\.pwd\.lock|init\.d|apparmor\.d|apt)(/|-|$)|/etc/systemd/system/.*\.wants/"
-    r"|/run/(user|lock|sudo|utmp|log|systemd|udev|screen|tmux)(/|$)"
+    r"|/run/(mount|user|lock|sudo|utmp|log|systemd|udev|screen|tmux)(/|$)"
     r"|/usr/local/(cargo|rustup|go|share/man|lib/python)|/usr/local/bin/\.|.*/__pycache__(/|$)"
     r"|/var/lib/(dpkg|apt|systemd|ucf|pam|python|initramfs-tools|nftables|man-db|update-notifier)(/|$)"
     r"|/var/log/(apt|dpkg\.log|alternatives\.log|journal|wtmp|lastlog|btmp|syslog|messages|fontconfig)(/|$|\.)"
