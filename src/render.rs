@@ -124,7 +124,11 @@ fn render(
     images: &Images,
     emulation: bool,
 ) -> anyhow::Result<Vec<(String, String)>> {
-    let crd = serde_yaml::to_string(&api::schema::kubevirt_crd())?;
+    let crd = api::schema::crds()
+        .into_iter()
+        .find(|crd| crd["spec"]["names"]["kind"] == "KubeVirt")
+        .context("the schema has no KubeVirt kind")?;
+    let crd = serde_yaml::to_string(&crd)?;
     let mut files = vec![(CRD_FILE.to_owned(), crd)];
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);

@@ -74,7 +74,6 @@ pub(crate) async fn client(args: &ClusterArgs) -> anyhow::Result<Client> {
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default())
         .await
         .context("the kubeconfig is incomplete")?;
-    kube_kit::install_crypto_provider();
     kube_kit::client_for(&config)
 }
 

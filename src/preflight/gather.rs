@@ -52,6 +52,7 @@ fn kvm() -> Kvm {
         KvmVerdict::Missing => Kvm::Missing,
         KvmVerdict::Denied(why) => Kvm::Refused(why),
         KvmVerdict::OpensButCannotRun(why) => Kvm::CannotRun(why),
+        KvmVerdict::ProbeFailed(why) => Kvm::Refused(format!("the probe failed: {why}")),
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) async fn until_running(
     world: &World,
     names: &[String],
 ) -> anyhow::Result<BTreeMap<String, Instant>> {
-    collect(names, |seen| async move {
+    collect(names, |mut seen| async move {
         let mut events = world.vmis().watch(&WatchParams::default(), "0").await?.boxed();
         while let Some(event) = events.try_next().await? {
             if let WatchEvent::Added(vmi) | WatchEvent::Modified(vmi) = event
@@ -38,7 +38,7 @@ pub(crate) async fn until_running(
 
 /// When each of these pods was seen Ready.
 async fn until_ready(world: &World, names: &[String]) -> anyhow::Result<BTreeMap<String, Instant>> {
-    collect(names, |seen| async move {
+    collect(names, |mut seen| async move {
         let mut events = world.pods().watch(&WatchParams::default(), "0").await?.boxed();
         while let Some(event) = events.try_next().await? {
             if let WatchEvent::Added(pod) | WatchEvent::Modified(pod) = event

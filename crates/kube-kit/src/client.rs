@@ -56,6 +56,7 @@ pub fn client() -> anyhow::Result<kube::Client> {
 /// # Errors
 /// When a certificate or token of the configuration is bad.
 pub fn client_for(config: &kube::Config) -> anyhow::Result<kube::Client> {
+    crate::start::install_crypto_provider();
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
