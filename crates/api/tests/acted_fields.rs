@@ -56,7 +56,12 @@ fn lost(want: &Value, got: &Value, path: &str, out: &mut Vec<String>) {
     match (want, got) {
         (Value::Object(want), Value::Object(got)) => {
             for (key, value) in want {
-                lost(value, got.get(key).unwrap_or(&Value::Null), &format!("{path}.{key}"), out);
+                lost(
+                    value,
+                    got.get(key).unwrap_or(&Value::Null),
+                    &format!("{path}.{key}"),
+                    out,
+                );
             }
         }
         (Value::Array(want), Value::Array(got)) if want.len() == got.len() => {
