@@ -1,0 +1,275 @@
+//! What virt-operator does: a KubeVirt object and what is there, in; the
+//! objects to apply and delete and the new status, out.
+//!
+//! ```text
+//!            no finalizer            all applied, all ready
+//!   (new) ──► adopt ──► Deploying ──────────────────────────► Deployed
+//!                           ▲      rendered set changed, drift    │
+//!                           └─────────────────────────────────────┘
+//!   deleted ──► Deleting: webhooks and APIServices ──► CRDs (their objects go
+//!               while the controllers still run) ──► the rest ──► Deleted
+//! ```
+//! Rendering ([`render`]), the next step ([`step`]) and the status
+//! ([`status::next`]) are separate functions: the operator applies what a step
+//! says and tells what came of it in the status.
+
+mod config;
+mod endpoints;
+mod meta;
+mod rbac;
+pub mod status;
+mod webhooks;
+mod workloads;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use api::KubeVirt;
+use api::names;
+use serde_json::Value;
+
+pub use config::{CertPolicy, Config, ConfigError, Lifetime, cert_policy};
+pub use meta::{MANAGED_BY_LABEL, MANAGER};
+pub use workloads::{API, CONTROLLER, HANDLER};
+
+/// Strategy under which deletion waits for virtual machines to go first.
+pub const BLOCK_UNINSTALL: &str = "BlockUninstallIfWorkloadsExist";
+
+/// The name of an object in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// `apps/v1`, or `v1` for the core group.
+    pub api_version: String,
+    /// `Deployment`.
+    pub kind: String,
+    /// Its namespace, if the kind has one.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+}
+
+impl Key {
+    /// The key of a rendered object; missing parts are empty.
+    #[must_use]
+    pub fn of(object: &Value) -> Self {
+        let text = |pointer: &str| {
+            object
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        };
+        Self {
+            api_version: text("/apiVersion").unwrap_or_default(),
+            kind: text("/kind").unwrap_or_default(),
+            namespace: text("/metadata/namespace"),
+            name: text("/metadata/name").unwrap_or_default(),
+        }
+    }
+}
+
+/// A kind that the operator manages, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Managed {
+    /// `apps/v1`.
+    pub api_version: &'static str,
+    /// `Deployment`.
+    pub kind: &'static str,
+    /// Whether its objects live in the operator's namespace.
+    pub namespaced: bool,
+    /// When it goes at deletion, 0 first.
+    pub removal: u8,
+}
+
+const fn managed(
+    api_version: &'static str,
+    kind: &'static str,
+    namespaced: bool,
+    removal: u8,
+) -> Managed {
+    Managed {
+        api_version,
+        kind,
+        namespaced,
+        removal,
+    }
+}
+
+/// Every kind of object that [`render`] makes. Webhooks and aggregated APIs go
+/// first, so that nothing waits for a server that is gone; then the CRDs, while
+/// the controllers still run to finish their objects; then the rest.
+pub const MANAGED: [Managed; 15] = [
+    managed(
+        "admissionregistration.k8s.io/v1",
+        "ValidatingWebhookConfiguration",
+        false,
+        0,
+    ),
+    managed(
+        "admissionregistration.k8s.io/v1",
+        "MutatingWebhookConfiguration",
+        false,
+        0,
+    ),
+    managed("apiregistration.k8s.io/v1", "APIService", false, 0),
+    managed(
+        "apiextensions.k8s.io/v1",
+        "CustomResourceDefinition",
+        false,
+        1,
+    ),
+    managed("apps/v1", "Deployment", true, 2),
+    managed("apps/v1", "DaemonSet", true, 2),
+    managed("policy/v1", "PodDisruptionBudget", true, 2),
+    managed("v1", "Service", true, 2),
+    managed("v1", "ConfigMap", true, 2),
+    managed("v1", "Secret", true, 2),
+    managed("rbac.authorization.k8s.io/v1", "RoleBinding", true, 2),
+    managed("rbac.authorization.k8s.io/v1", "Role", true, 2),
+    managed(
+        "rbac.authorization.k8s.io/v1",
+        "ClusterRoleBinding",
+        false,
+        2,
+    ),
+    managed("rbac.authorization.k8s.io/v1", "ClusterRole", false, 2),
+    managed("v1", "ServiceAccount", true, 2),
+];
+
+/// Objects in the order in which they are applied: those of one wave at once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rendered {
+    /// What pods and other objects need to be there: accounts, roles, CRDs,
+    /// the authorities' bundle, the service.
+    pub base: Vec<Value>,
+    /// Deployments, the daemon set, webhooks and aggregated APIs.
+    pub workloads: Vec<Value>,
+}
+
+impl Rendered {
+    /// Both waves, in order.
+    pub fn all(&self) -> impl Iterator<Item = &Value> {
+        self.base.iter().chain(&self.workloads)
+    }
+}
+
+/// Everything but the certificates' secrets. `ca_bundle` is the PEM text of all
+/// authorities whose certificates are in use.
+#[must_use]
+pub fn render(config: &Config, kubevirt: &KubeVirt, ca_bundle: &str) -> Rendered {
+    let mut base = rbac::objects(config);
+    base.extend(
+        api::schema::crds()
+            .into_iter()
+            .filter(|crd| crd["spec"]["names"]["kind"] != "KubeVirt"),
+    );
+    base.push(endpoints::service(config));
+    base.push(endpoints::ca_config_map(config, ca_bundle));
+    let mut workloads = workloads::objects(config, kubevirt);
+    workloads.extend(endpoints::api_services(config, ca_bundle));
+    workloads.extend(webhooks::objects(config, ca_bundle));
+    for object in base.iter_mut().chain(&mut workloads) {
+        meta::finish(object, config);
+    }
+    Rendered { base, workloads }
+}
+
+/// The object of a certificate's secret, rendered like the others.
+#[must_use]
+pub fn secret(config: &Config, name: &str, certificate: &str, key: &str) -> Value {
+    let mut object = endpoints::tls_secret(config, name, certificate, key);
+    meta::finish(&mut object, config);
+    object
+}
+
+/// What is there, as far as the next step depends on it.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Managed objects that exist.
+    pub present: BTreeSet<Key>,
+    /// Another KubeVirt object has been deployed before this one.
+    pub another_active: bool,
+    /// Virtual machines or instances exist. Only asked for at deletion.
+    pub workloads_exist: bool,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Another KubeVirt object owns the deployment: say so and do nothing.
+    Ignore,
+    /// Put our finalizer on the object, so that its deletion waits for us.
+    Adopt,
+    /// Apply what is rendered; delete these, which are rendered no more.
+    Install {
+        /// Objects that earlier settings had made.
+        obsolete: Vec<Key>,
+    },
+    /// Deletion waits until the user has deleted all virtual machines.
+    Blocked,
+    /// Delete these and look again when they are gone.
+    Remove(Vec<Key>),
+    /// Nothing is left: take our finalizer off.
+    Release,
+    /// It is being deleted and is not ours any more.
+    Nothing,
+}
+
+/// The next step for `kubevirt`, when `wanted` are the keys of what is rendered
+/// and of the secrets.
+#[must_use]
+pub fn step(kubevirt: &KubeVirt, observed: &Observed, wanted: &BTreeSet<Key>) -> Step {
+    let finalized = kubevirt
+        .metadata
+        .finalizers
+        .as_ref()
+        .is_some_and(|list| list.iter().any(|name| name == names::KUBEVIRT_FINALIZER));
+    if kubevirt.metadata.deletion_timestamp.is_some() {
+        return if finalized {
+            removal(kubevirt, observed)
+        } else {
+            Step::Nothing
+        };
+    }
+    if observed.another_active {
+        return Step::Ignore;
+    }
+    if !finalized {
+        return Step::Adopt;
+    }
+    Step::Install {
+        obsolete: observed.present.difference(wanted).cloned().collect(),
+    }
+}
+
+fn removal(kubevirt: &KubeVirt, observed: &Observed) -> Step {
+    if observed.another_active {
+        return Step::Release;
+    }
+    let begun = kubevirt
+        .status
+        .as_ref()
+        .is_some_and(|status| status.phase == status::DELETING);
+    let blocks = kubevirt.spec.uninstall_strategy.as_deref() == Some(BLOCK_UNINSTALL);
+    if blocks && !begun && observed.workloads_exist {
+        return Step::Blocked;
+    }
+    let stage = |key: &Key| {
+        MANAGED
+            .iter()
+            .find(|kind| kind.kind == key.kind && kind.api_version == key.api_version)
+            .map_or(2, |kind| kind.removal)
+    };
+    match observed.present.iter().map(stage).min() {
+        None => Step::Release,
+        Some(first) => Step::Remove(
+            observed
+                .present
+                .iter()
+                .filter(|key| stage(key) == first)
+                .cloned()
+                .collect(),
+        ),
+    }
+}

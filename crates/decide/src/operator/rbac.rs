@@ -1,0 +1,262 @@
+//! Accounts of the components, and roles: theirs and those of users.
+//!
+//! A component gets the verbs that its code uses, no more; a test of the
+//! manifest holds that the operator may grant all of this.
+
+use serde_json::{Value, json};
+
+use super::Config;
+
+/// Service accounts, by component. Names are upstream's.
+pub(super) const API_ACCOUNT: &str = "kubevirt-apiserver";
+/// See [`API_ACCOUNT`].
+pub(super) const CONTROLLER_ACCOUNT: &str = "kubevirt-controller";
+/// See [`API_ACCOUNT`].
+pub(super) const HANDLER_ACCOUNT: &str = "kubevirt-handler";
+
+/// Group of the rules about roles.
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// All accounts, roles and bindings.
+pub(super) fn objects(config: &Config) -> Vec<Value> {
+    let mut objects = user_roles();
+    for (account, rules) in [
+        (API_ACCOUNT, api_rules()),
+        (CONTROLLER_ACCOUNT, controller_rules()),
+        (HANDLER_ACCOUNT, handler_rules()),
+    ] {
+        objects.push(json!({
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": { "name": account, "namespace": config.namespace }
+        }));
+        objects.push(cluster_role(account, json!({}), &rules));
+        objects.push(cluster_binding(account, &account_subject(config, account)));
+    }
+    objects.extend(lease_role(config, CONTROLLER_ACCOUNT));
+    objects
+}
+
+/// A rule from its lists.
+fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
+    json!({ "apiGroups": [group], "resources": resources, "verbs": verbs })
+}
+
+fn api_rules() -> Vec<Value> {
+    vec![
+        rule(
+            "kubevirt.io",
+            &["virtualmachines", "virtualmachineinstances"],
+            &["get", "list", "watch", "patch"],
+        ),
+        rule("kubevirt.io", &["virtualmachineinstances"], &["delete"]),
+        rule("kubevirt.io", &["virtualmachines/status"], &["patch"]),
+        rule("kubevirt.io", &["kubevirts"], &["get", "list", "watch"]),
+        // To find a node's handler, and to end a launcher that is to stop now.
+        rule("", &["pods"], &["get", "list", "watch", "delete"]),
+        rule(
+            "",
+            &["nodes", "namespaces", "persistentvolumeclaims"],
+            &["get"],
+        ),
+        rule(
+            "authorization.k8s.io",
+            &["subjectaccessreviews"],
+            &["create"],
+        ),
+        json!({
+            "apiGroups": [""], "resources": ["configmaps"],
+            // How the API server's front proxy proves itself.
+            "resourceNames": ["extension-apiserver-authentication"],
+            "verbs": ["get", "list", "watch"]
+        }),
+    ]
+}
+
+fn controller_rules() -> Vec<Value> {
+    vec![
+        rule(
+            "kubevirt.io",
+            &["virtualmachines", "virtualmachineinstances"],
+            &[
+                "get", "list", "watch", "create", "update", "patch", "delete",
+            ],
+        ),
+        rule(
+            "kubevirt.io",
+            &["virtualmachines/status"],
+            &["patch", "update"],
+        ),
+        // Owner references that block deletion need these.
+        rule(
+            "kubevirt.io",
+            &[
+                "virtualmachines/finalizers",
+                "virtualmachineinstances/finalizers",
+            ],
+            &["update"],
+        ),
+        rule("kubevirt.io", &["kubevirts"], &["get", "list", "watch"]),
+        rule(
+            "",
+            &["pods"],
+            &["get", "list", "watch", "create", "patch", "delete"],
+        ),
+        rule("", &["pods/status"], &["patch"]),
+        rule("", &["pods/finalizers"], &["update"]),
+        rule("", &["nodes"], &["get", "list", "watch", "patch"]),
+        rule("", &["persistentvolumeclaims", "namespaces"], &["get"]),
+        rule("", &["events"], &["create", "patch"]),
+    ]
+}
+
+fn handler_rules() -> Vec<Value> {
+    vec![
+        rule(
+            "kubevirt.io",
+            &["virtualmachineinstances"],
+            &["get", "list", "watch", "patch", "update"],
+        ),
+        rule("kubevirt.io", &["kubevirts"], &["get", "list", "watch"]),
+        rule("", &["pods"], &["get", "list", "watch"]),
+        rule("", &["nodes"], &["get", "patch"]),
+        rule("", &["events"], &["create", "patch"]),
+        // cloud-init data that a VMI refers to by a secret's name.
+        rule("", &["secrets"], &["get"]),
+    ]
+}
+
+/// Roles for people: `default` for everybody who is known, the others are
+/// added to the cluster's own admin, edit and view.
+fn user_roles() -> Vec<Value> {
+    let read = ["get", "list", "watch"];
+    let write = [
+        "get", "delete", "create", "update", "patch", "list", "watch",
+    ];
+    let all = [
+        "get",
+        "delete",
+        "create",
+        "update",
+        "patch",
+        "list",
+        "watch",
+        "deletecollection",
+    ];
+    let kinds = ["virtualmachines", "virtualmachineinstances"];
+    let used = [
+        rule(
+            "subresources.kubevirt.io",
+            &[
+                "virtualmachineinstances/console",
+                "virtualmachineinstances/vnc",
+                "virtualmachineinstances/portforward",
+                "virtualmachines/expand-spec",
+                "virtualmachines/portforward",
+            ],
+            &["get"],
+        ),
+        rule(
+            "subresources.kubevirt.io",
+            &[
+                "virtualmachineinstances/pause",
+                "virtualmachineinstances/unpause",
+                "virtualmachines/start",
+                "virtualmachines/stop",
+                "virtualmachines/restart",
+                "expand-vm-spec",
+            ],
+            &["update"],
+        ),
+    ];
+    let with = |rules: Vec<Value>| [used.to_vec(), rules].concat();
+    let aggregate =
+        |to: &str| json!({ format!("rbac.authorization.k8s.io/aggregate-to-{to}"): "true" });
+    let mut default = cluster_role(
+        "kubevirt.io:default",
+        json!({ "kubernetes.io/bootstrapping": "rbac-defaults" }),
+        &[
+            rule("kubevirt.io", &["kubevirts"], &["get", "list"]),
+            rule(
+                "subresources.kubevirt.io",
+                &["version", "guestfs"],
+                &["get", "list"],
+            ),
+        ],
+    );
+    let mut binding = cluster_binding(
+        "kubevirt.io:default",
+        &json!({ "kind": "Group", "apiGroup": RBAC, "name": "system:authenticated" }),
+    );
+    for object in [&mut default, &mut binding] {
+        object["metadata"]["annotations"] =
+            json!({ "rbac.authorization.kubernetes.io/autoupdate": "true" });
+    }
+    vec![
+        default,
+        binding,
+        cluster_role(
+            "kubevirt.io:admin",
+            aggregate("admin"),
+            &with(vec![rule("kubevirt.io", &kinds, &all)]),
+        ),
+        cluster_role(
+            "kubevirt.io:edit",
+            aggregate("edit"),
+            &with(vec![
+                rule("kubevirt.io", &kinds, &write),
+                rule("kubevirt.io", &["kubevirts"], &["get", "list"]),
+            ]),
+        ),
+        cluster_role(
+            "kubevirt.io:view",
+            aggregate("view"),
+            &[
+                rule("kubevirt.io", &["kubevirts"], &["get", "list"]),
+                rule("kubevirt.io", &kinds, &read),
+                rule(
+                    "subresources.kubevirt.io",
+                    &["virtualmachines/expand-spec"],
+                    &["get"],
+                ),
+                rule("subresources.kubevirt.io", &["expand-vm-spec"], &["update"]),
+            ],
+        ),
+    ]
+}
+
+fn cluster_role(name: &str, labels: Value, rules: &[Value]) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": { "name": name, "labels": labels },
+        "rules": rules
+    })
+}
+
+fn cluster_binding(name: &str, subject: &Value) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": { "name": name },
+        "roleRef": { "apiGroup": RBAC, "kind": "ClusterRole", "name": name },
+        "subjects": [subject]
+    })
+}
+
+fn account_subject(config: &Config, account: &str) -> Value {
+    json!({ "kind": "ServiceAccount", "name": account, "namespace": config.namespace })
+}
+
+/// Leader election needs leases, in the namespace only.
+fn lease_role(config: &Config, account: &str) -> [Value; 2] {
+    let metadata = json!({ "name": account, "namespace": config.namespace });
+    [
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata,
+            "rules": [rule("coordination.k8s.io", &["leases"], &["get", "list", "watch", "create", "patch", "update"])]
+        }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
+            "roleRef": { "apiGroup": RBAC, "kind": "Role", "name": account },
+            "subjects": [account_subject(config, account)]
+        }),
+    ]
+}

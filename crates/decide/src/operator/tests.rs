@@ -1,0 +1,439 @@
+//! Tables of the operator's decisions.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::status::Progress;
+use super::*;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
+
+fn config() -> Config {
+    Config {
+        namespace: "kubevirt".into(),
+        version: "v0.1.0".into(),
+        image: "edgevirt.local/virt:aaa".into(),
+        launcher_image: "edgevirt.local/virt-launcher:bbb".into(),
+    }
+}
+
+fn now() -> Timestamp {
+    "2026-01-02T03:04:05Z".parse().unwrap()
+}
+
+fn kubevirt(spec: Value) -> KubeVirt {
+    serde_json::from_value(json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "KubeVirt",
+        "metadata": { "name": "kubevirt", "namespace": "kubevirt", "finalizers": [names::KUBEVIRT_FINALIZER], "generation": 3 },
+        "spec": spec
+    }))
+    .unwrap()
+}
+
+fn keys(rendered: &Rendered) -> BTreeSet<Key> {
+    rendered.all().map(Key::of).collect()
+}
+
+fn find<'a>(rendered: &'a Rendered, kind: &str, name: &str) -> &'a Value {
+    rendered
+        .all()
+        .find(|object| object["kind"] == kind && object["metadata"]["name"] == name)
+        .unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+#[test]
+fn every_object_is_named_labelled_unique_and_of_a_managed_kind() {
+    let rendered = render(&config(), &kubevirt(json!({})), "PEM");
+    assert_eq!(keys(&rendered).len(), rendered.all().count());
+    for object in rendered.all() {
+        let key = Key::of(object);
+        assert!(!key.name.is_empty());
+        assert_eq!(
+            object["metadata"]["labels"][MANAGED_BY_LABEL], MANAGER,
+            "{key:?}"
+        );
+        let managed = MANAGED
+            .iter()
+            .find(|kind| kind.kind == key.kind && kind.api_version == key.api_version)
+            .unwrap_or_else(|| panic!("{key:?} is of no managed kind"));
+        assert_eq!(managed.namespaced, key.namespace.is_some(), "{key:?}");
+    }
+}
+
+#[test]
+fn the_crd_of_kubevirt_itself_is_left_to_the_manifest() {
+    let rendered = render(&config(), &kubevirt(json!({})), "PEM");
+    let crds: Vec<&str> = rendered
+        .all()
+        .filter(|object| object["kind"] == "CustomResourceDefinition")
+        .filter_map(|object| object["metadata"]["name"].as_str())
+        .collect();
+    assert_eq!(
+        crds,
+        [
+            "virtualmachines.kubevirt.io",
+            "virtualmachineinstances.kubevirt.io"
+        ]
+    );
+}
+
+#[test]
+fn replicas_decide_budgets() {
+    let one = render(
+        &config(),
+        &kubevirt(json!({ "infra": { "replicas": 1 } })),
+        "PEM",
+    );
+    assert_eq!(find(&one, "Deployment", "virt-api")["spec"]["replicas"], 1);
+    assert!(
+        !one.all()
+            .any(|object| object["kind"] == "PodDisruptionBudget")
+    );
+    let three = render(
+        &config(),
+        &kubevirt(json!({ "infra": { "replicas": 3 } })),
+        "PEM",
+    );
+    assert_eq!(
+        find(&three, "PodDisruptionBudget", "virt-controller-pdb")["spec"]["minAvailable"],
+        2
+    );
+}
+
+#[test]
+fn placement_adds_labels_and_tolerations() {
+    let spec = json!({ "workloads": { "nodePlacement": {
+        "nodeSelector": { "role": "edge" }, "tolerations": [{ "key": "k", "operator": "Exists" }]
+    } } });
+    let rendered = render(&config(), &kubevirt(spec), "PEM");
+    let pod = &find(&rendered, "DaemonSet", "virt-handler")["spec"]["template"]["spec"];
+    assert_eq!(
+        pod["nodeSelector"],
+        json!({ "kubernetes.io/os": "linux", "role": "edge" })
+    );
+    assert_eq!(pod["tolerations"].as_array().unwrap().len(), 3);
+    let api = &find(&rendered, "Deployment", "virt-api")["spec"]["template"]["spec"];
+    assert_eq!(api["nodeSelector"], json!({ "kubernetes.io/os": "linux" }));
+}
+
+#[test]
+fn only_the_handler_is_privileged() {
+    let rendered = render(&config(), &kubevirt(json!({})), "PEM");
+    for object in rendered
+        .all()
+        .filter(|object| !object["spec"]["template"].is_null())
+    {
+        let pod = &object["spec"]["template"]["spec"];
+        let handler = object["metadata"]["name"] == HANDLER;
+        assert_eq!(
+            pod["containers"][0]["securityContext"]["privileged"] == true,
+            handler
+        );
+        assert_eq!(pod["hostPID"] == true, handler);
+        assert_eq!(pod["securityContext"]["runAsNonRoot"] == true, !handler);
+    }
+}
+
+#[test]
+fn image_settings_move_both_images() {
+    let moved = |spec: Value| config().with_images_of(&kubevirt(spec));
+    assert_eq!(moved(json!({})), config());
+    let both = moved(json!({ "imageRegistry": "r.example/x/", "imageTag": "v2" }));
+    assert_eq!(
+        (both.image.as_str(), both.launcher_image.as_str()),
+        ("r.example/x/virt:v2", "r.example/x/virt-launcher:v2")
+    );
+    assert_eq!(
+        moved(json!({ "imageTag": "sha256:ff" })).image,
+        "edgevirt.local/virt@sha256:ff"
+    );
+    assert_eq!(moved(json!({ "imageRegistry": "r" })).image, "r/virt:aaa");
+    assert_ne!(both.deployment_id(), config().deployment_id());
+    assert_eq!(config().deployment_id().len(), 40);
+}
+
+#[test]
+fn certificate_lifetimes_default_and_are_checked() {
+    let policy = |ca: Value, server: Value| {
+        cert_policy(&kubevirt(
+            json!({ "certificateRotateStrategy": { "selfSigned": { "ca": ca, "server": server } } }),
+        ))
+    };
+    let default = cert_policy(&kubevirt(json!({}))).unwrap();
+    assert_eq!(
+        (
+            default.authority.duration.as_hours(),
+            default.leaf.duration.as_hours()
+        ),
+        (168, 24)
+    );
+    assert_eq!(default.leaf.renew_before.as_mins(), 288);
+    let given = policy(
+        json!({ "duration": "48h0m0s" }),
+        json!({ "duration": "1h30m0s", "renewBefore": "10m0s" }),
+    )
+    .unwrap();
+    assert_eq!(
+        (
+            given.authority.duration.as_hours(),
+            given.leaf.duration.as_mins()
+        ),
+        (48, 90)
+    );
+    assert_eq!(given.leaf.renew_before.as_mins(), 10);
+    for (ca, server, path) in [
+        (json!({ "duration": "soon" }), json!({}), "ca.duration"),
+        (json!({ "duration": "-1h" }), json!({}), "ca.duration"),
+        (
+            json!({}),
+            json!({ "renewBefore": "24h" }),
+            "server.renewBefore",
+        ),
+        (json!({ "duration": "1h" }), json!({}), "server.duration"),
+    ] {
+        let error = policy(ca, server).unwrap_err();
+        assert!(error.path.ends_with(path), "{error}");
+    }
+}
+
+#[test]
+fn steps_of_an_installation() {
+    let wanted = keys(&render(&config(), &kubevirt(json!({})), "PEM"));
+    let mut fresh = kubevirt(json!({}));
+    fresh.metadata.finalizers = None;
+    assert_eq!(step(&fresh, &Observed::default(), &wanted), Step::Adopt);
+    let ours = kubevirt(json!({}));
+    let mut observed = Observed {
+        present: wanted.clone(),
+        ..Observed::default()
+    };
+    assert_eq!(
+        step(&ours, &observed, &wanted),
+        Step::Install { obsolete: vec![] }
+    );
+    let old = Key {
+        name: "virt-old".into(),
+        ..wanted.first().unwrap().clone()
+    };
+    observed.present.insert(old.clone());
+    assert_eq!(
+        step(&ours, &observed, &wanted),
+        Step::Install {
+            obsolete: vec![old]
+        }
+    );
+    observed.another_active = true;
+    assert_eq!(step(&ours, &observed, &wanted), Step::Ignore);
+}
+
+#[test]
+fn deletion_takes_webhooks_then_crds_then_the_rest() {
+    let rendered = render(&config(), &kubevirt(json!({})), "PEM");
+    let mut observed = Observed {
+        present: keys(&rendered),
+        ..Observed::default()
+    };
+    let mut gone = kubevirt(json!({}));
+    gone.metadata.deletion_timestamp = Some(Time(now()));
+    let mut kinds: Vec<BTreeSet<String>> = Vec::new();
+    loop {
+        match step(&gone, &observed, &BTreeSet::new()) {
+            Step::Remove(keys) => {
+                kinds.push(keys.iter().map(|key| key.kind.clone()).collect());
+                for key in keys {
+                    observed.present.remove(&key);
+                }
+            }
+            Step::Release => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    let set = |list: &[&str]| {
+        list.iter()
+            .map(|kind| (*kind).to_owned())
+            .collect::<BTreeSet<_>>()
+    };
+    assert_eq!(
+        kinds[0],
+        set(&[
+            "APIService",
+            "MutatingWebhookConfiguration",
+            "ValidatingWebhookConfiguration"
+        ])
+    );
+    assert_eq!(kinds[1], set(&["CustomResourceDefinition"]));
+    assert_eq!(kinds.len(), 3);
+    gone.metadata.finalizers = None;
+    assert_eq!(step(&gone, &observed, &BTreeSet::new()), Step::Nothing);
+}
+
+#[test]
+fn workloads_block_deletion_only_when_asked_and_only_before_it_began() {
+    let mut gone = kubevirt(json!({ "uninstallStrategy": BLOCK_UNINSTALL }));
+    gone.metadata.deletion_timestamp = Some(Time(now()));
+    let observed = Observed {
+        workloads_exist: true,
+        ..Observed::default()
+    };
+    assert_eq!(step(&gone, &observed, &BTreeSet::new()), Step::Blocked);
+    let status = status::next(&gone, &config(), &Progress::Deleting, now());
+    gone.status = Some(status);
+    assert_eq!(step(&gone, &observed, &BTreeSet::new()), Step::Release);
+    let mut free = kubevirt(json!({ "uninstallStrategy": "RemoveWorkloads" }));
+    free.metadata.deletion_timestamp = Some(Time(now()));
+    assert_eq!(step(&free, &observed, &BTreeSet::new()), Step::Release);
+}
+
+/// `Type=Status:Reason` of all conditions, in order.
+fn conditions(status: &api::kubevirt::KubeVirtStatus) -> Vec<String> {
+    status
+        .conditions
+        .iter()
+        .map(|one| format!("{}={}:{}", one.type_, one.status, one.reason))
+        .collect()
+}
+
+#[test]
+fn conditions_follow_progress() {
+    let mut object = kubevirt(json!({}));
+    let mut go = |progress: Progress, config: &Config| {
+        let status = status::next(&object, config, &progress, now());
+        object.status = Some(status.clone());
+        status
+    };
+    let first = go(Progress::Applying, &config());
+    assert_eq!(first.phase, "Deploying");
+    assert_eq!(
+        conditions(&first),
+        [
+            "Available=False:DeploymentInProgress",
+            "Progressing=True:DeploymentInProgress",
+            "Degraded=False:DeploymentInProgress"
+        ]
+    );
+    let ready = go(Progress::Ready, &config());
+    assert_eq!(ready.phase, "Deployed");
+    assert_eq!(ready.observed_generation, Some(3));
+    assert_eq!(ready.observed_kube_virt_version, "v0.1.0");
+    assert_eq!(
+        conditions(&ready),
+        [
+            "Available=True:AllComponentsReady",
+            "Progressing=False:AllComponentsReady",
+            "Degraded=False:AllComponentsReady",
+            "Created=True:AllResourcesCreated"
+        ]
+    );
+    let newer = Config {
+        version: "v0.2.0".into(),
+        ..config()
+    };
+    let updating = go(Progress::Applied, &newer);
+    assert_eq!(updating.phase, "Deployed");
+    assert!(
+        conditions(&updating)[..3]
+            .iter()
+            .all(|one| one.contains("=True:UpdateInProgress"))
+    );
+    let failed = go(Progress::Failed("why".into()), &newer);
+    assert!(
+        failed
+            .conditions
+            .iter()
+            .any(|one| one.type_ == "Synchronized" && one.message.contains("why"))
+    );
+    let deleting = go(Progress::Deleting, &newer);
+    assert_eq!(deleting.phase, "Deleting");
+    assert!(
+        !deleting
+            .conditions
+            .iter()
+            .any(|one| one.type_ == "Created" || one.type_ == "Synchronized")
+    );
+}
+
+#[test]
+fn an_unchanged_status_is_not_written_and_times_move_only_with_change() {
+    let mut object = kubevirt(json!({}));
+    object.status = Some(status::next(&object, &config(), &Progress::Ready, now()));
+    let later = now() + jiff::SignedDuration::from_hours(1);
+    let again = status::next(&object, &config(), &Progress::Ready, later);
+    assert_eq!(status::patch(&object, &again, "edgevirt.local"), None);
+    let worse = status::next(&object, &config(), &Progress::Applied, later);
+    let patch = status::patch(&object, &worse, "edgevirt.local").unwrap();
+    assert_eq!(patch["status"]["targetKubeVirtRegistry"], "edgevirt.local");
+    let created = condition(&worse, "Created");
+    assert_eq!(created.last_transition_time, Some(Time(now())));
+    assert_eq!(
+        condition(&worse, "Available").last_transition_time,
+        Some(Time(later))
+    );
+}
+
+fn condition<'a>(status: &'a api::kubevirt::KubeVirtStatus, type_: &str) -> &'a api::Condition {
+    api::condition::find(&status.conditions, type_).unwrap()
+}
+
+/// RBAC refuses a grant of more than one holds: every rule rendered here must
+/// be covered by the operator's own rules in its manifest.
+#[test]
+fn the_operator_may_grant_what_it_renders() {
+    let text = include_str!("../../../../manifests/kubevirt-operator.yaml.j2");
+    let own: Vec<Value> = text
+        .split("\n---\n")
+        .filter(|document| {
+            document.contains("\nkind: ClusterRole\n") || document.contains("\nkind: Role\n")
+        })
+        .map(|document| document.replace("{{ namespace }}", "kubevirt"))
+        .flat_map(|document| {
+            let role: Value = serde_yaml::from_str(&document).unwrap();
+            assert_ne!(role["rules"], Value::Null);
+            if role["metadata"]["name"] == "kubevirt-operator" {
+                role["rules"].as_array().unwrap().clone()
+            } else {
+                vec![]
+            }
+        })
+        .collect();
+    let has = |list: &Value, item: &str| list.as_array().unwrap().iter().any(|one| one == item);
+    let names = |rule: &Value| {
+        rule["resourceNames"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
+    };
+    let strings = |list: &Value| -> Vec<String> {
+        list.as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one.as_str().unwrap().to_owned())
+            .collect()
+    };
+    let rendered = render(&config(), &kubevirt(json!({})), "PEM");
+    let mut missing = Vec::new();
+    for role in rendered
+        .all()
+        .filter(|object| object["kind"] == "ClusterRole" || object["kind"] == "Role")
+    {
+        for rule in role["rules"].as_array().unwrap() {
+            for group in strings(&rule["apiGroups"]) {
+                for resource in strings(&rule["resources"]) {
+                    for verb in strings(&rule["verbs"]) {
+                        let covered = own.iter().any(|held| {
+                            has(&held["apiGroups"], &group)
+                                && has(&held["resources"], &resource)
+                                && has(&held["verbs"], &verb)
+                                && (names(held).is_empty() || names(held) == names(rule))
+                        });
+                        if !covered {
+                            missing.push(format!(
+                                "{}: {verb} {resource}.{group}",
+                                role["metadata"]["name"]
+                            ));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}

@@ -1,0 +1,324 @@
+//! The pods: virt-api, virt-controller and virt-handler, and their disruption
+//! budgets.
+//!
+//! A startup probe looks every second, so that a pod counts as soon as it
+//! works; readiness and liveness are then looked at rarely, because a probe of
+//! an idle component is most of what it does.
+
+use api::KubeVirt;
+use api::kubevirt::{ComponentConfig, NodePlacement};
+use api::names;
+use serde_json::{Value, json};
+
+use super::Config;
+use super::endpoints::{API_PORT, CA_CONFIG_MAP};
+use super::rbac::{API_ACCOUNT, CONTROLLER_ACCOUNT, HANDLER_ACCOUNT};
+
+/// The aggregated API server and admission webhooks.
+pub const API: &str = "virt-api";
+/// The controller of VMs and instances.
+pub const CONTROLLER: &str = "virt-controller";
+/// The node's agent.
+pub const HANDLER: &str = "virt-handler";
+
+/// Replicas unless `spec.infra.replicas` says another number.
+const REPLICAS: i32 = 2;
+/// Plain HTTP port for probes and metrics of virt-controller.
+const CONTROLLER_HEALTH_PORT: u16 = 8080;
+/// Plain HTTP port for probes and metrics of virt-handler.
+const HANDLER_HEALTH_PORT: u16 = 8187;
+/// User of components that need no privilege.
+const USER: u32 = 1001;
+/// Priority class that the operator's manifest makes.
+const PRIORITY: &str = "kubevirt-cluster-critical";
+/// Where the authorities' bundle is mounted.
+const CA_DIR: &str = "/etc/kubevirt/ca";
+/// What one component is expected to use, with room to spare.
+const MEMORY_REQUEST: &str = "16Mi";
+
+/// What sets one component apart from another.
+struct Component {
+    name: &'static str,
+    account: &'static str,
+    args: Vec<String>,
+    /// Port, scheme and name of the port for probes.
+    health: (u16, &'static str),
+    /// Secrets with certificates, and where they are mounted.
+    certificates: &'static [(&'static str, &'static str)],
+    /// Whether the authorities' bundle is mounted.
+    trusts: bool,
+}
+
+/// Deployments, the daemon set and disruption budgets.
+pub(super) fn objects(config: &Config, kubevirt: &KubeVirt) -> Vec<Value> {
+    let replicas = kubevirt
+        .spec
+        .infra
+        .as_ref()
+        .and_then(|infra| infra.replicas)
+        .unwrap_or(REPLICAS)
+        .max(1);
+    let mut objects = Vec::new();
+    for component in [api(), controller(config)] {
+        objects.push(deployment(config, kubevirt, &component, replicas));
+        // One of one could never be evicted: upstream makes no budget then.
+        if replicas > 1 {
+            objects.push(budget(config, component.name, replicas - 1));
+        }
+    }
+    objects.push(daemon_set(config, kubevirt));
+    objects
+}
+
+fn api() -> Component {
+    Component {
+        name: API,
+        account: API_ACCOUNT,
+        args: args(&[
+            ("--port", &API_PORT.to_string()),
+            ("--cert-dir", "/etc/virt-api/certificates"),
+            ("--client-cert-dir", "/etc/virt-api/clientcertificates"),
+            ("--ca-dir", CA_DIR),
+        ]),
+        health: (API_PORT, "HTTPS"),
+        certificates: &[
+            ("kubevirt-virt-api-certs", "/etc/virt-api/certificates"),
+            (
+                "kubevirt-virt-handler-certs",
+                "/etc/virt-api/clientcertificates",
+            ),
+        ],
+        trusts: true,
+    }
+}
+
+fn controller(config: &Config) -> Component {
+    Component {
+        name: CONTROLLER,
+        account: CONTROLLER_ACCOUNT,
+        args: args(&[
+            ("--launcher-image", &config.launcher_image),
+            ("--namespace", &config.namespace),
+            ("--health-port", &CONTROLLER_HEALTH_PORT.to_string()),
+        ]),
+        health: (CONTROLLER_HEALTH_PORT, "HTTP"),
+        certificates: &[],
+        trusts: false,
+    }
+}
+
+fn handler() -> Component {
+    Component {
+        name: HANDLER,
+        account: HANDLER_ACCOUNT,
+        args: args(&[
+            ("--node-name", "$(NODE_NAME)"),
+            ("--port", &names::HANDLER_PORT.to_string()),
+            ("--cert-dir", "/etc/virt-handler/servercertificates"),
+            ("--ca-dir", CA_DIR),
+            ("--health-port", &HANDLER_HEALTH_PORT.to_string()),
+        ]),
+        health: (HANDLER_HEALTH_PORT, "HTTP"),
+        certificates: &[(
+            "kubevirt-virt-handler-server-certs",
+            "/etc/virt-handler/servercertificates",
+        )],
+        trusts: true,
+    }
+}
+
+fn args(pairs: &[(&str, &str)]) -> Vec<String> {
+    pairs
+        .iter()
+        .flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()])
+        .collect()
+}
+
+fn deployment(config: &Config, kubevirt: &KubeVirt, component: &Component, replicas: i32) -> Value {
+    let mut pod = pod(config, kubevirt, component);
+    pod["securityContext"] = json!({
+        "runAsNonRoot": true, "runAsUser": USER, "seccompProfile": { "type": "RuntimeDefault" }
+    });
+    pod["containers"][0]["securityContext"] = json!({
+        "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] }
+    });
+    // Upstream requires a control-plane node and so stays Pending on clusters
+    // that show none; preferring one works on both.
+    pod["affinity"] = json!({
+        "nodeAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{
+            "weight": 100,
+            "preference": { "matchExpressions": [
+                { "key": "node-role.kubernetes.io/control-plane", "operator": "Exists" }
+            ] }
+        }] },
+        "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{
+            "weight": 1,
+            "podAffinityTerm": {
+                "topologyKey": "kubernetes.io/hostname",
+                "labelSelector": { "matchLabels": { names::APP_LABEL: component.name } }
+            }
+        }] }
+    });
+    pod["tolerations"] = json!([
+        { "key": "CriticalAddonsOnly", "operator": "Exists" },
+        { "key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule" }
+    ]);
+    place(&mut pod, kubevirt.spec.infra.as_ref());
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": metadata(config, component.name),
+        "spec": {
+            "replicas": replicas,
+            "revisionHistoryLimit": 2,
+            "selector": { "matchLabels": { names::APP_LABEL: component.name } },
+            "template": { "metadata": template_metadata(config, component.name), "spec": pod }
+        }
+    })
+}
+
+fn daemon_set(config: &Config, kubevirt: &KubeVirt) -> Value {
+    let component = handler();
+    let mut pod = pod(config, kubevirt, &component);
+    pod["hostPID"] = json!(true);
+    // A node with virtual machines keeps its handler, whatever its taints.
+    pod["tolerations"] = json!([
+        { "key": "CriticalAddonsOnly", "operator": "Exists" },
+        { "operator": "Exists", "effect": "NoSchedule" }
+    ]);
+    let container = &mut pod["containers"][0];
+    container["securityContext"] =
+        json!({ "privileged": true, "runAsUser": 0, "readOnlyRootFilesystem": true });
+    // The node's /dev is mounted over the container's, where the default file
+    // would then be made.
+    container["terminationMessagePath"] = json!("/run/termination-log");
+    for (name, path) in [
+        ("kubelet-pods", "/var/lib/kubelet/pods"),
+        ("device-plugins", "/var/lib/kubelet/device-plugins"),
+        ("dev", "/dev"),
+        ("kubevirt", "/var/lib/kubevirt"),
+    ] {
+        push(
+            &mut pod["containers"][0]["volumeMounts"],
+            json!({ "name": name, "mountPath": path }),
+        );
+        push(
+            &mut pod["volumes"],
+            json!({ "name": name, "hostPath": { "path": path, "type": if name == "kubevirt" { "DirectoryOrCreate" } else { "Directory" } } }),
+        );
+    }
+    place(&mut pod, kubevirt.spec.workloads.as_ref());
+    json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet",
+        "metadata": metadata(config, component.name),
+        "spec": {
+            "revisionHistoryLimit": 2,
+            "updateStrategy": { "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 1 } },
+            "selector": { "matchLabels": { names::APP_LABEL: component.name } },
+            "template": { "metadata": template_metadata(config, component.name), "spec": pod }
+        }
+    })
+}
+
+/// What all pods share.
+fn pod(config: &Config, kubevirt: &KubeVirt, component: &Component) -> Value {
+    let (port, scheme) = component.health;
+    let probe = |path: &str, period: u32, timeout: u32, failures: u32| {
+        json!({
+            "httpGet": { "path": path, "port": port, "scheme": scheme },
+            "periodSeconds": period, "timeoutSeconds": timeout, "failureThreshold": failures
+        })
+    };
+    let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
+    let mut mounts = Vec::new();
+    let mut volumes = Vec::new();
+    for (secret, path) in component.certificates {
+        mounts.push(json!({ "name": secret, "mountPath": path, "readOnly": true }));
+        volumes.push(json!({ "name": secret, "secret": { "secretName": secret } }));
+    }
+    if component.trusts {
+        mounts.push(json!({ "name": "ca", "mountPath": CA_DIR, "readOnly": true }));
+        volumes.push(json!({ "name": "ca", "configMap": { "name": CA_CONFIG_MAP } }));
+    }
+    json!({
+        "serviceAccountName": component.account,
+        "enableServiceLinks": false,
+        "priorityClassName": PRIORITY,
+        "terminationGracePeriodSeconds": 10,
+        "nodeSelector": { "kubernetes.io/os": "linux" },
+        "containers": [{
+            "name": component.name,
+            "image": config.image,
+            "imagePullPolicy": kubevirt.spec.image_pull_policy.as_deref().unwrap_or("IfNotPresent"),
+            "command": [format!("/usr/bin/{}", component.name)],
+            "args": component.args,
+            "env": [
+                field("NODE_NAME", "spec.nodeName"),
+                field("POD_NAME", "metadata.name"),
+                field("POD_NAMESPACE", "metadata.namespace"),
+                field("POD_IP", "status.podIP"),
+                // glibc keeps an arena for each thread and gives nothing back
+                // below 128 KiB; one arena and early trimming suit components
+                // of one thread that are idle most of the time.
+                { "name": "MALLOC_ARENA_MAX", "value": "1" },
+                { "name": "MALLOC_TRIM_THRESHOLD_", "value": "65536" },
+            ],
+            "ports": [{ "name": "metrics", "containerPort": port, "protocol": "TCP" }],
+            "startupProbe": probe("/readyz", 1, 5, 120),
+            "readinessProbe": probe("/readyz", 30, 5, 2),
+            "livenessProbe": probe("/healthz", 60, 10, 3),
+            "resources": { "requests": { "cpu": "5m", "memory": MEMORY_REQUEST } },
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "volumeMounts": mounts,
+        }],
+        "volumes": volumes,
+    })
+}
+
+fn budget(config: &Config, name: &str, available: i32) -> Value {
+    json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+        "metadata": { "name": format!("{name}-pdb"), "namespace": config.namespace, "labels": { names::APP_LABEL: name } },
+        "spec": { "minAvailable": available, "selector": { "matchLabels": { names::APP_LABEL: name } } }
+    })
+}
+
+fn metadata(config: &Config, name: &str) -> Value {
+    json!({
+        "name": name, "namespace": config.namespace,
+        "labels": { names::APP_LABEL: name, "app.kubernetes.io/name": name }
+    })
+}
+
+fn template_metadata(config: &Config, name: &str) -> Value {
+    json!({
+        "labels": { names::APP_LABEL: name, "app.kubernetes.io/name": name, "app.kubernetes.io/component": "kubevirt" },
+        "annotations": { "kubevirt.io/install-strategy-version": config.version }
+    })
+}
+
+/// The user's placement: labels and tolerations are added, affinity replaces.
+fn place(pod: &mut Value, component: Option<&ComponentConfig>) {
+    let Some(NodePlacement {
+        node_selector,
+        affinity,
+        tolerations,
+    }) = component.and_then(|component| component.node_placement.as_ref())
+    else {
+        return;
+    };
+    for (label, value) in node_selector.iter().flatten() {
+        pod["nodeSelector"][label] = json!(value);
+    }
+    if let Some(affinity) = affinity {
+        pod["affinity"] = json!(affinity);
+    }
+    for toleration in tolerations.iter().flatten() {
+        push(&mut pod["tolerations"], json!(toleration));
+    }
+}
+
+fn push(list: &mut Value, item: Value) {
+    if let Value::Array(items) = list {
+        items.push(item);
+    }
+}
