@@ -1,0 +1,186 @@
+//! start, stop, restart (patches) and pause, unpause (virt-handler).
+
+use std::sync::Arc;
+
+use api::subresource::{PauseOptions, RestartOptions, StartOptions, StopOptions};
+use decide::subresource::{self as decision, Plan, Refusal};
+use http::{Method, Request};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body, Bytes};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::answer::{self, Answer};
+use crate::app::App;
+use crate::catalog::Resource;
+use crate::objects::Failure;
+use crate::router::Target;
+
+/// Bodies of verbs are a few words; more is a mistake.
+const BODY: usize = 64 * 1024;
+
+/// How often a verb is decided anew when somebody else changes the object
+/// between our reading and our patch.
+const TRIES: u32 = 4;
+
+pub(crate) async fn start<B>(
+    app: &Arc<App>,
+    target: &Target<'_>,
+    request: Request<B>,
+) -> Result<Answer, Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let options: StartOptions = options(request).await?;
+    let decide = |vm: &Value, vmi: Option<&Value>| decision::start(vm, vmi, &options);
+    patched(app, target, &options.dry_run, decide).await
+}
+
+pub(crate) async fn stop<B>(
+    app: &Arc<App>,
+    target: &Target<'_>,
+    request: Request<B>,
+) -> Result<Answer, Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let options: StopOptions = options(request).await?;
+    let decide = |vm: &Value, vmi: Option<&Value>| decision::stop(vm, vmi, &options);
+    patched(app, target, &options.dry_run, decide).await
+}
+
+pub(crate) async fn restart<B>(
+    app: &Arc<App>,
+    target: &Target<'_>,
+    request: Request<B>,
+) -> Result<Answer, Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let options: RestartOptions = options(request).await?;
+    decision::restart_options(&options)?;
+    let decide = |vm: &Value, vmi: Option<&Value>| decision::restart(vm, vmi, &options);
+    patched(app, target, &options.dry_run, decide).await
+}
+
+pub(crate) async fn pause<B>(
+    app: &Arc<App>,
+    target: &Target<'_>,
+    request: Request<B>,
+) -> Result<Answer, Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let options: PauseOptions = options(request).await?;
+    let vmi = app.instance(target).await?;
+    decision::pause(&vmi)?;
+    told(app, target, &vmi, "pause", &options).await
+}
+
+pub(crate) async fn unpause<B>(
+    app: &Arc<App>,
+    target: &Target<'_>,
+    request: Request<B>,
+) -> Result<Answer, Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let options: PauseOptions = options(request).await?;
+    let vm = app.find(Resource::Machine, target).await?;
+    let vmi = app.instance(target).await?;
+    decision::unpause(vm.as_ref(), &vmi)?;
+    told(app, target, &vmi, "unpause", &options).await
+}
+
+/// Reads, decides and patches, again when somebody was faster. Success is 202.
+async fn patched(
+    app: &Arc<App>,
+    target: &Target<'_>,
+    dry_run: &[String],
+    decide: impl Fn(&Value, Option<&Value>) -> Result<Plan, Refusal>,
+) -> Result<Answer, Refusal> {
+    let dry_run = is_dry_run(dry_run)?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let vm = app.machine(target).await?;
+        let vmi = app.find(Resource::Instance, target).await?;
+        let plan = decide(&vm, vmi.as_ref())?;
+        match app.carry_out(target, &plan, dry_run).await {
+            Ok(()) => return Ok(answer::empty(202)),
+            Err(Failure::Raced(_)) if tries < TRIES => {}
+            Err(Failure::Raced(why)) => {
+                return Err(Refusal::conflict(
+                    target.resource.subject(),
+                    target.name,
+                    &why,
+                ));
+            }
+            Err(Failure::Refused(why)) => return Err(Refusal::internal(why)),
+        }
+    }
+}
+
+/// Passes the verb to the instance's node. Success is 200.
+async fn told(
+    app: &Arc<App>,
+    target: &Target<'_>,
+    vmi: &Value,
+    verb: &str,
+    options: &PauseOptions,
+) -> Result<Answer, Refusal> {
+    let node = decision::node(vmi)?;
+    if is_dry_run(&options.dry_run)? {
+        return Ok(answer::empty(200));
+    }
+    let path = format!(
+        "/v1/namespaces/{}/virtualmachineinstances/{}/{verb}",
+        target.namespace, target.name
+    );
+    app.handlers
+        .tell(node, Method::PUT, &path)
+        .await
+        .map_err(|error| error.refusal())?;
+    Ok(answer::empty(200))
+}
+
+fn is_dry_run(dry_run: &[String]) -> Result<bool, Refusal> {
+    match dry_run {
+        [] => Ok(false),
+        all if all.iter().all(|word| word == "All") => Ok(true),
+        other => Err(Refusal::bad_request(format!(
+            "expected dryRun to be [\"All\"], found {other:?}"
+        ))),
+    }
+}
+
+/// The body as JSON or YAML; absent means the defaults.
+async fn options<B, T>(request: Request<B>) -> Result<T, Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    T: DeserializeOwned + Default,
+{
+    let unreadable = |error: String| {
+        Refusal::bad_request(format!(
+            "Can not unmarshal Request body to struct, error: {error}"
+        ))
+    };
+    let body = Limited::new(request.into_body(), BODY)
+        .collect()
+        .await
+        .map_err(|error| unreadable(error.to_string()))?;
+    let body = body.to_bytes();
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(T::default());
+    }
+    // YAML holds JSON.
+    let options: Option<T> =
+        serde_yaml::from_slice(&body).map_err(|error| unreadable(error.to_string()))?;
+    Ok(options.unwrap_or_default())
+}
