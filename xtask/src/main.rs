@@ -2,6 +2,7 @@
 
 mod check;
 mod r#gen;
+mod images;
 
 use std::path::Path;
 
@@ -15,6 +16,8 @@ enum Chore {
     Gen(r#gen::Args),
     /// Hold the layering of the crates and the rules on files.
     Check,
+    /// Build the container images and the demo guest.
+    Images(images::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -24,5 +27,6 @@ fn main() -> anyhow::Result<()> {
     match Chore::parse() {
         Chore::Gen(args) => r#gen::run(root, &args),
         Chore::Check => check::run(),
+        Chore::Images(args) => images::run(root, &args),
     }
 }

@@ -24,6 +24,9 @@ fn main() -> ExitCode {
     if program.rsplit('/').next() == Some("sudo") {
         return sudo::run(&rest);
     }
+    if !nix::unistd::Uid::current().is_root() {
+        return sudo::fail("guest-seed is part of the boot; it serves root alone");
+    }
     let done = match rest.first().map(String::as_str) {
         Some("local") => apply::local(),
         Some("final") => apply::finish(),

@@ -19,7 +19,8 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
     }
 }
 
-fn fail(reason: &str) -> ExitCode {
+/// Says what is wrong.
+pub(crate) fn fail(reason: &str) -> ExitCode {
     use std::io::Write;
     // Nothing is to be done if even the error cannot be told.
     let _ = writeln!(std::io::stderr(), "sudo: {reason}");

@@ -25,10 +25,14 @@ impl From<&str> for Source {
     }
 }
 
+/// What an entry of a tree is.
 #[derive(Debug, Clone)]
-enum Kind {
+pub enum Kind {
+    /// A directory.
     Dir,
+    /// A regular file.
     File(Source),
+    /// A symbolic link, with its target.
     Symlink(String),
 }
 
@@ -81,6 +85,13 @@ impl Tree {
     /// Every path, sorted, without a leading slash.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.nodes.keys().map(String::as_str)
+    }
+
+    /// Every entry with its path and mode, sorted by path.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Kind, u32)> {
+        self.nodes
+            .iter()
+            .map(|(path, node)| (path.as_str(), &node.kind, node.mode))
     }
 
     /// Takes out what another tree holds already, so that a layer above it does not repeat it. Directories stay

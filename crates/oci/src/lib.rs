@@ -26,7 +26,7 @@ pub use archive::write_archive;
 pub use digest::{Digest, HashingReader};
 pub use error::{Error, Result};
 pub use image::{Image, Layer};
-pub use layer::{Source, TarStream, Tree};
+pub use layer::{Kind, Source, TarStream, Tree};
 pub use reader::{ArchiveImage, ArchiveReader, BlobReader};
 pub use reference::Reference;
 pub use registry::{Registry, RemoteManifest};

@@ -1,0 +1,143 @@
+//! `cargo xtask images`: the images of the product, made from this workspace and Debian packages.
+//!
+//! ```text
+//! apt (packages of the day) -> root (one merged file tree) -> closure (what a program needs of it)
+//!     base    : libc, nft                                    \
+//!     virt    : our binary, container-disk                    > components, launcher (with qemu above)
+//!     pause   : one static program
+//!     guest   : kernel + initramfs -> FAT disk -> qcow2 -> one layer /disk/
+//! ```
+//! Same inputs give the same digests: packages are resolved once and kept, tars hold no times, and nothing is
+//! installed into the machine that builds.
+
+mod apt;
+mod base;
+mod build;
+mod guest;
+mod launcher;
+mod manifest;
+mod root;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use oci::{Image, Layer, ProcessConfig, Reference, write_archive};
+
+use self::apt::Apt;
+use self::manifest::{Entry, Images};
+
+/// What to build and where to.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// Directory for the archives, images.json and packages.json.
+    #[arg(long, default_value = "target/images")]
+    out: PathBuf,
+    /// Build only these; the others stay as images.json has them.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Name>,
+    /// Where packages and unpacked trees are kept between runs.
+    #[arg(long, default_value = "/var/cache/edgevirt", env = "EDGEVIRT_CACHE")]
+    cache: PathBuf,
+    /// Ask the package mirror for newer versions instead of taking those of the last run.
+    #[arg(long)]
+    refresh: bool,
+}
+
+/// The images there are.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    /// All control-plane components in one.
+    Components,
+    /// The components' layers with QEMU above.
+    Launcher,
+    /// What holds a pod's namespaces.
+    Pause,
+    /// The demo guest.
+    Guest,
+}
+
+/// What every builder needs.
+struct Workshop {
+    repository: PathBuf,
+    apt: Apt,
+    cache: PathBuf,
+}
+
+/// Builds what was asked for.
+pub(crate) fn run(repository: &Path, args: &Args) -> anyhow::Result<()> {
+    let wanted = |name: Name| args.only.is_empty() || args.only.contains(&name);
+    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
+    let apt = Apt::prepare(&args.cache, args.refresh)?;
+    let mut context = Workshop {
+        repository: repository.to_owned(),
+        apt,
+        cache: args.cache.clone(),
+    };
+    let mut images = Images::read(&args.out)?;
+
+    if wanted(Name::Pause) {
+        let layer = Layer::new(build::pause(&context)?)?;
+        let process = ProcessConfig {
+            entrypoint: vec!["/pause".to_owned()],
+            ..ProcessConfig::default()
+        };
+        let image = Image::new(vec![layer], process)?;
+        images.pause = Some(save(
+            &args.out,
+            "pause.tar",
+            "edgevirt.local/pause:3.10",
+            &image,
+        )?);
+    }
+    if wanted(Name::Guest) {
+        let image = Image::new(
+            vec![Layer::new(guest::build(&mut context)?)?],
+            ProcessConfig::default(),
+        )?;
+        images.guest = Some(save(&args.out, "guest.tar", guest::REFERENCE, &image)?);
+    }
+    if wanted(Name::Components) || wanted(Name::Launcher) {
+        let base = base::build(&mut context)?;
+        let virt = build::virt(&context)?;
+        let lower = [Layer::new(base.clone())?, Layer::new(virt)?];
+        if wanted(Name::Components) {
+            let image = Image::new(lower.to_vec(), process("0:0"))?;
+            images.components = Some(save_by_digest(&args.out, "virt", &image)?);
+        }
+        if wanted(Name::Launcher) {
+            let qemu = Layer::new(launcher::build(&mut context, &base)?)?;
+            let image = Image::new([&lower[..], &[qemu]].concat(), process("107:107"))?;
+            images.launcher = Some(save_by_digest(&args.out, "virt-launcher", &image)?);
+        }
+    }
+    images.write(&args.out)?;
+    context.apt.record(&args.out)?;
+    Ok(())
+}
+
+fn process(user: &str) -> ProcessConfig {
+    let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned();
+    ProcessConfig {
+        user: user.to_owned(),
+        env: vec![path],
+        ..ProcessConfig::default()
+    }
+}
+
+/// Our own images are named after what they hold, so that a new one is never mistaken for an old one.
+fn save_by_digest(out: &Path, name: &str, image: &Image) -> anyhow::Result<Entry> {
+    let reference = format!("edgevirt.local/{name}:{}", &image.digest().hex()[..12]);
+    save(out, &format!("{name}.tar"), &reference, image)
+}
+
+fn save(out: &Path, archive: &str, reference: &str, image: &Image) -> anyhow::Result<Entry> {
+    let reference: Reference = reference.parse()?;
+    write_archive(&out.join(archive), &reference, image)?;
+    Ok(Entry {
+        reference: reference.to_string(),
+        archive: archive.to_owned(),
+        digest: image.digest().to_string(),
+        size: image.size(),
+    })
+}
