@@ -1,1 +1,103 @@
-//! virt-operator
+//! virt-operator: makes the control plane that a KubeVirt object asks for, and
+//! keeps it so.
+//!
+//! Two replicas run, one leads. The standby holds nothing but its lease's
+//! name. The leader follows KubeVirt objects; once there is one it also follows
+//! the metadata of everything it made (by label), so that what is deleted or
+//! changed by others comes back. It holds no copies: of each object it knows
+//! version, generation and a hash. What to do is decided in `decide::operator`.
+//!
+//! ```text
+//!   watches ─► store ─► step (pure) ─► apply / delete ─► status (pure) ─► patch
+//!                 ▲                          │
+//!                 └── answers of the API ◄───┘        timer: certificates only
+//! ```
+
+mod certs;
+mod reconcile;
+mod store;
+mod watches;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use decide::operator::Config;
+use kube_kit::args::Args;
+use kube_kit::health::Health;
+use kube_kit::{Shutdown, lease};
+
+/// Lease by which one replica leads; upstream's name.
+const LEASE: &str = "virt-operator";
+
+/// Runs virt-operator with the arguments after its name:
+/// `[--health-port PORT] [--namespace NS] [--image REF] [--launcher-image REF]`.
+/// What is not given comes from `POD_NAMESPACE`, `VIRT_IMAGE` and
+/// `VIRT_LAUNCHER_IMAGE`.
+#[must_use]
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    kube_kit::start("virt-operator", |shutdown| run(args, shutdown))
+}
+
+/// See [`main`].
+///
+/// # Errors
+/// When an argument is bad or missing, or the API server's address is unknown.
+pub async fn run(args: Vec<OsString>, shutdown: Shutdown) -> anyhow::Result<()> {
+    let mut args = Args::new(args);
+    let health_port: u16 = args.or("--health-port", 8080)?;
+    let config = Config {
+        namespace: given(&mut args, "--namespace", "POD_NAMESPACE")?,
+        version: format!("v{}", env!("CARGO_PKG_VERSION")),
+        image: given(&mut args, "--image", "VIRT_IMAGE")?,
+        launcher_image: given(&mut args, "--launcher-image", "VIRT_LAUNCHER_IMAGE")?,
+    };
+    args.finish()?;
+
+    let health = Health::new();
+    let probes = tokio::spawn(kube_kit::health::serve(
+        SocketAddr::from(([0, 0, 0, 0], health_port)),
+        health.clone(),
+        shutdown.clone(),
+    ));
+    let client = kube_kit::client()?;
+    let identity = lease::identity();
+    // A standby is as ready as a leader: either could answer a probe only.
+    health.set_ready(true);
+    let work = async {
+        loop {
+            let leading = lease::lead(
+                client.clone(),
+                &config.namespace,
+                LEASE,
+                &identity,
+                &shutdown,
+            )
+            .await?;
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                () = leading.lost.cancelled() => {}
+                outcome = reconcile::run(client.clone(), &config) => return outcome,
+            }
+        }
+    };
+    tokio::select! {
+        outcome = work => outcome,
+        outcome = probes => match outcome.context("the health server broke")? {
+            Ok(()) if shutdown.is_cancelled() => Ok(()),
+            Ok(()) => bail!("the health server ended"),
+            Err(error) => Err(error),
+        },
+    }
+}
+
+fn given(args: &mut Args, flag: &'static str, variable: &str) -> anyhow::Result<String> {
+    if let Some(value) = args.option(flag)? {
+        return Ok(value);
+    }
+    match std::env::var(variable) {
+        Ok(value) if !value.is_empty() => Ok(value),
+        _ => bail!("expected option {flag} or environment variable {variable}, found neither"),
+    }
+}

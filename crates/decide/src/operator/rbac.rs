@@ -29,7 +29,7 @@ pub(super) fn objects(config: &Config) -> Vec<Value> {
             "apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": { "name": account, "namespace": config.namespace }
         }));
-        objects.push(cluster_role(account, json!({}), &rules));
+        objects.push(cluster_role(account, &json!({}), &rules));
         objects.push(cluster_binding(account, &account_subject(config, account)));
     }
     objects.extend(lease_role(config, CONTROLLER_ACCOUNT));
@@ -173,7 +173,7 @@ fn user_roles() -> Vec<Value> {
         |to: &str| json!({ format!("rbac.authorization.k8s.io/aggregate-to-{to}"): "true" });
     let mut default = cluster_role(
         "kubevirt.io:default",
-        json!({ "kubernetes.io/bootstrapping": "rbac-defaults" }),
+        &json!({ "kubernetes.io/bootstrapping": "rbac-defaults" }),
         &[
             rule("kubevirt.io", &["kubevirts"], &["get", "list"]),
             rule(
@@ -196,12 +196,12 @@ fn user_roles() -> Vec<Value> {
         binding,
         cluster_role(
             "kubevirt.io:admin",
-            aggregate("admin"),
+            &aggregate("admin"),
             &with(vec![rule("kubevirt.io", &kinds, &all)]),
         ),
         cluster_role(
             "kubevirt.io:edit",
-            aggregate("edit"),
+            &aggregate("edit"),
             &with(vec![
                 rule("kubevirt.io", &kinds, &write),
                 rule("kubevirt.io", &["kubevirts"], &["get", "list"]),
@@ -209,7 +209,7 @@ fn user_roles() -> Vec<Value> {
         ),
         cluster_role(
             "kubevirt.io:view",
-            aggregate("view"),
+            &aggregate("view"),
             &[
                 rule("kubevirt.io", &["kubevirts"], &["get", "list"]),
                 rule("kubevirt.io", &kinds, &read),
@@ -224,7 +224,7 @@ fn user_roles() -> Vec<Value> {
     ]
 }
 
-fn cluster_role(name: &str, labels: Value, rules: &[Value]) -> Value {
+fn cluster_role(name: &str, labels: &Value, rules: &[Value]) -> Value {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
         "metadata": { "name": name, "labels": labels },
