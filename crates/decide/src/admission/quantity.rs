@@ -42,24 +42,11 @@ impl Quantity {
         if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
             return None;
         }
-        let mantissa = format!("{whole}{fraction}").parse::<i128>().ok()?;
+        let digits = format!("{whole}{fraction}");
         let places = i32::try_from(fraction.len()).ok()?;
-        let amount = match binary_shift(suffix) {
-            Some(shift) => {
-                let scaled = mantissa.checked_mul(1_i128 << shift)?.checked_mul(NANO)?;
-                divide_up(scaled, power_of_ten(places)?)
-            }
-            None => {
-                let exponent = decimal_exponent(suffix)?
-                    .checked_add(9)?
-                    .checked_sub(places)?;
-                if exponent >= 0 {
-                    mantissa.checked_mul(power_of_ten(exponent)?)?
-                } else {
-                    divide_up(mantissa, power_of_ten(-exponent)?)
-                }
-            }
-        };
+        let scale = Scale::of(suffix)?;
+        // More than fits is as much as there is; upstream caps at 2^63 - 1.
+        let amount = scale.apply(&digits, places).unwrap_or(i128::MAX);
         Some(Self(if negative { -amount } else { amount }))
     }
 
@@ -74,31 +61,57 @@ impl Quantity {
     }
 }
 
-fn binary_shift(suffix: &str) -> Option<u32> {
-    match suffix {
-        "Ki" => Some(10),
-        "Mi" => Some(20),
-        "Gi" => Some(30),
-        "Ti" => Some(40),
-        "Pi" => Some(50),
-        "Ei" => Some(60),
-        _ => None,
-    }
+/// What the suffix of a quantity stands for.
+enum Scale {
+    /// A power of two.
+    Binary(u32),
+    /// A power of ten.
+    Decimal(i32),
 }
 
-fn decimal_exponent(suffix: &str) -> Option<i32> {
-    match suffix {
-        "n" => Some(-9),
-        "u" => Some(-6),
-        "m" => Some(-3),
-        "" => Some(0),
-        "k" => Some(3),
-        "M" => Some(6),
-        "G" => Some(9),
-        "T" => Some(12),
-        "P" => Some(15),
-        "E" => Some(18),
-        _ => suffix.strip_prefix(['e', 'E'])?.parse().ok(),
+impl Scale {
+    fn of(suffix: &str) -> Option<Self> {
+        Some(match suffix {
+            "Ki" => Self::Binary(10),
+            "Mi" => Self::Binary(20),
+            "Gi" => Self::Binary(30),
+            "Ti" => Self::Binary(40),
+            "Pi" => Self::Binary(50),
+            "Ei" => Self::Binary(60),
+            "n" => Self::Decimal(-9),
+            "u" => Self::Decimal(-6),
+            "m" => Self::Decimal(-3),
+            "" => Self::Decimal(0),
+            "k" => Self::Decimal(3),
+            "M" => Self::Decimal(6),
+            "G" => Self::Decimal(9),
+            "T" => Self::Decimal(12),
+            "P" => Self::Decimal(15),
+            "E" => Self::Decimal(18),
+            _ => Self::Decimal(suffix.strip_prefix(['e', 'E'])?.parse().ok()?),
+        })
+    }
+
+    /// Units of 1e-9 in `digits`, of which the last `places` are behind the
+    /// point; `None` when they do not fit.
+    fn apply(self, digits: &str, places: i32) -> Option<i128> {
+        let mantissa = digits.parse::<i128>().ok()?;
+        match self {
+            Self::Binary(shift) => {
+                let scaled = mantissa.checked_mul(1_i128 << shift)?.checked_mul(NANO)?;
+                Some(divide_up(scaled, power_of_ten(places)?))
+            }
+            Self::Decimal(exponent) => {
+                let exponent = exponent.checked_add(9)?.checked_sub(places)?;
+                if exponent >= 0 {
+                    mantissa.checked_mul(power_of_ten(exponent)?)
+                } else {
+                    // Less than the smallest unit rounds up to it.
+                    let by = power_of_ten(-exponent).unwrap_or(i128::MAX);
+                    Some(divide_up(mantissa, by))
+                }
+            }
+        }
     }
 }
 
@@ -146,6 +159,9 @@ mod tests {
             (".5k", 500),
             ("5.", 5),
             ("0", 0),
+            ("1e-99", 1),
+            ("1e99", i64::MAX),
+            ("99999999999999999999999999999999999999999Ei", i64::MAX),
         ] {
             let want = if text == "12E" { i64::MAX } else { value };
             assert_eq!(Quantity::parse(text).unwrap().value(), want, "{text}");

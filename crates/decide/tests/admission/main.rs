@@ -4,6 +4,7 @@
 mod bad_input;
 mod kubevirt;
 mod manifests;
+mod shapes;
 mod updates;
 
 use decide::admission::{self, ClusterConfig, Context, Review, Verdict, Workloads};
