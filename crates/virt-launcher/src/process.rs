@@ -1,0 +1,89 @@
+//! Starting programs: what they inherit, and the last they say.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::process::{Child, Command, Stdio};
+
+use rustix::io::{FdFlags, fcntl_setfd};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
+
+use crate::children::{Children, Ending};
+
+/// How much of a program's standard error is kept: its end.
+const TAIL: usize = 4 << 10;
+
+/// A descriptor that the next program inherits.
+///
+/// # Errors
+/// When the flag cannot be changed.
+pub(crate) fn inheritable(fd: &OwnedFd) -> io::Result<RawFd> {
+    fcntl_setfd(fd.as_fd(), FdFlags::empty())?;
+    Ok(fd.as_raw_fd())
+}
+
+/// Ends with how the program ended and the last it said.
+pub(crate) struct Running {
+    /// Process id.
+    pub(crate) pid: rustix::process::Pid,
+    ended: oneshot::Receiver<Ending>,
+    tail: oneshot::Receiver<String>,
+}
+
+/// Starts a program with nothing on its standard input and output; what it
+/// writes to its standard error goes to ours as well.
+///
+/// # Errors
+/// When it cannot be started.
+pub(crate) fn start(command: &mut Command, children: &Children) -> io::Result<Running> {
+    let mut child: Child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let ended = children.wait(&child);
+    let (sender, tail) = oneshot::channel();
+    if let Some(stderr) = child.stderr.take() {
+        let pipe = pipe::Receiver::from_owned_fd(OwnedFd::from(stderr))?;
+        tokio::spawn(async move {
+            let _ = sender.send(follow(pipe).await);
+        });
+    }
+    let pid = i32::try_from(child.id())
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+        .ok_or_else(|| io::Error::other("the program has no process id"))?;
+    Ok(Running { pid, ended, tail })
+}
+
+impl Running {
+    /// Waits for the end.
+    pub(crate) async fn end(self) -> (Ending, String) {
+        let ended = self
+            .ended
+            .await
+            .unwrap_or_else(|_| Err("an unknown status".to_owned()));
+        // A grandchild may hold the pipe open; do not wait for it.
+        let tail = tokio::time::timeout(std::time::Duration::from_millis(500), self.tail).await;
+        let tail = tail.ok().and_then(Result::ok).unwrap_or_default();
+        (ended, tail)
+    }
+}
+
+/// Logs what comes and keeps its end.
+async fn follow(mut pipe: pipe::Receiver) -> String {
+    let mut tail: Vec<u8> = Vec::new();
+    let mut buffer = vec![0; 1024];
+    while let Ok(n) = pipe.read(&mut buffer).await {
+        if n == 0 {
+            break;
+        }
+        let text = &buffer[..n];
+        tracing::warn!("{}", String::from_utf8_lossy(text).trim_end());
+        tail.extend_from_slice(text);
+        let surplus = tail.len().saturating_sub(TAIL);
+        tail.drain(..surplus);
+    }
+    String::from_utf8_lossy(&tail).into_owned()
+}
