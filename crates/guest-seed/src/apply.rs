@@ -78,6 +78,11 @@ pub(crate) fn local() -> anyhow::Result<()> {
             write_network(&String::from_utf8_lossy(&seed.network)),
         );
     }
+    // The archive that the root comes from makes everything root's.
+    step(
+        "home",
+        chown("/home/cirros", Some(1000), Some(1000)).map_err(Into::into),
+    );
     if !plan.users.is_empty() {
         step("users", apply_users(&plan.users));
     }
