@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::context::Context;
 use super::json::{at, has, strings, text_at};
 use super::review::Review;
-use super::spec::{Causes, Path};
+use super::spec::{self, Causes, Path};
 use super::unsupported::unsupported;
 use super::verdict::{Cause, Reason, Verdict};
 
@@ -119,6 +119,12 @@ fn configuration(config: &Value, out: &mut Causes) {
             &field,
             format!("{field} is not supported: LiveUpdate needs hot plug, which is not implemented yet; changes of a VM take effect at its next start"),
         );
+    }
+    let strategy = text_at(config, "evictionStrategy");
+    if !spec::is_kept(strategy) {
+        let field = path.child("evictionStrategy");
+        let message = spec::eviction_refusal(&field.to_string(), strategy);
+        out.add(Reason::NotSupported, &field, message);
     }
     if text_at(config, "network.defaultNetworkInterface") == "slirp" {
         out.invalid(

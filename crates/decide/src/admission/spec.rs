@@ -20,6 +20,7 @@ use super::context::ClusterConfig;
 use super::verdict::{Cause, Reason};
 
 pub(super) use compute::memory_is_given;
+pub(super) use placement::{eviction_refusal, is_kept};
 pub(super) use volumes::volumes_without_disk;
 
 /// Path of a field, as clients see it.

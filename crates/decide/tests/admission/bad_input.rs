@@ -641,6 +641,14 @@ fn cases() -> Vec<Case> {
             INVALID,
             "must be greater than zero",
         ),
+        // refused values
+        (
+            "/evictionStrategy",
+            json!("LiveMigrate"),
+            "evictionStrategy",
+            NOT_SUPPORTED,
+            "live migration is not implemented yet",
+        ),
         // refused fields
         (
             "/domain/devices/hostDevices",

@@ -48,6 +48,11 @@ fn settings_that_cannot_be_kept_are_refused() {
             "LiveUpdate needs hot plug",
         ),
         (
+            format!("{config}/evictionStrategy"),
+            json!("External"),
+            "live migration is not implemented yet",
+        ),
+        (
             format!("{config}/additionalGuestMemoryOverheadRatio"),
             json!("0.5"),
             "ratio provided, 0.5, cannot be smaller than 1.0",

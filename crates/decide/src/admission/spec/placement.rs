@@ -75,6 +75,24 @@ pub(super) fn eviction(path: &Path, spec: &Value, config: &ClusterConfig, out: &
             format!("{field} is set with an unrecognized option: {strategy}"),
         );
     }
+    if let Some(strategy) = own.filter(|s| !is_kept(s)) {
+        let field = path.child("evictionStrategy");
+        let message = eviction_refusal(&field.to_string(), strategy);
+        out.add(Reason::NotSupported, &field, message);
+    }
+}
+
+/// Whether an eviction strategy is what happens anyway: without migration a
+/// drained node's guests go down with their pods.
+pub(in super::super) fn is_kept(strategy: &str) -> bool {
+    !matches!(strategy, "LiveMigrate" | "External")
+}
+
+/// Why an eviction strategy is refused.
+pub(in super::super) fn eviction_refusal(field: &str, strategy: &str) -> String {
+    format!(
+        "{field} is not supported: {strategy} promises that an eviction moves the guest, and live migration is not implemented yet; use None or LiveMigrateIfPossible"
+    )
 }
 
 /// DNS policy and resolver settings.
