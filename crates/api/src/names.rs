@@ -42,7 +42,7 @@ pub const HEARTBEAT_ANNOTATION: &str = "kubevirt.io/heartbeat";
 pub const UNPAUSED_CONDITION: &str = "kubevirt.io/virtual-machine-unpaused";
 
 /// Finalizer on VMIs: removed once the launcher pod is gone.
-pub const VMI_FINALIZER: &str = "foregroundDeleteVirtualMachine";
+pub const VMI_FINALIZER: &str = "kubevirt.io/foregroundDeleteVirtualMachine";
 /// Finalizer on VMs: removed once their VMI is gone.
 pub const VM_FINALIZER: &str = "kubevirt.io/virtualMachineControllerFinalize";
 /// Finalizer on the KubeVirt object: removed once the control plane is gone.

@@ -1,0 +1,12 @@
+//! The launcher pod: what it looks like ([`render`]), and what of a pod the
+//! decisions look at ([`PodFacts`]).
+
+mod facts;
+mod render;
+mod resources;
+mod settings;
+
+pub use facts::{PodFacts, PodPhase};
+pub use render::{RenderError, hostname, pod_name, render};
+pub use resources::{cpu_request, memory_overhead, quantity_text};
+pub use settings::Settings;

@@ -1,0 +1,251 @@
+//! What the decisions look at in a launcher pod; the rest of the pod is not kept.
+
+use api::Condition;
+use api::names::{COMPUTE_CONTAINER, UNPAUSED_CONDITION};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
+
+/// Phase of a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PodPhase {
+    /// Not all containers were started.
+    #[default]
+    Pending,
+    /// At least one container runs.
+    Running,
+    /// All containers ended well.
+    Succeeded,
+    /// All containers ended, one of them badly.
+    Failed,
+    /// The node does not answer.
+    Unknown,
+}
+
+/// Facts of one launcher pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodFacts {
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// Name of the VMI that controls it; empty when none does.
+    pub vmi_name: String,
+    /// UID of that VMI.
+    pub vmi_uid: String,
+    /// Node it is bound to; empty before.
+    pub node: String,
+    /// Phase.
+    pub phase: PodPhase,
+    /// It is being deleted.
+    pub deleting: bool,
+    /// Every container passes its readiness check.
+    pub containers_ready: bool,
+    /// Condition `Ready`.
+    pub ready: Option<Condition>,
+    /// Condition `PodScheduled` while it is `False`.
+    pub unschedulable: Option<Condition>,
+    /// Condition of the readiness gate: true while the guest is not paused.
+    pub unpaused: Option<bool>,
+    /// Reason and message of a container whose image cannot be pulled.
+    pub image_error: Option<(String, String)>,
+    /// Quality-of-service class.
+    pub qos_class: Option<String>,
+    /// Image of `compute`.
+    pub image: String,
+    /// Every container has ended.
+    pub all_terminated: bool,
+    /// Exit code of `compute`, once it ended.
+    pub exit_code: Option<i32>,
+    /// When `compute` ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+impl PodFacts {
+    /// No guest can run in it any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.all_terminated || matches!(self.phase, PodPhase::Succeeded | PodPhase::Failed)
+    }
+
+    /// It is over, or about to be.
+    #[must_use]
+    pub fn is_down_or_going_down(&self) -> bool {
+        self.deleting || self.is_over()
+    }
+}
+
+impl From<&Pod> for PodFacts {
+    fn from(pod: &Pod) -> Self {
+        let meta = &pod.metadata;
+        let owner =
+            meta.owner_references.iter().flatten().find(|owner| {
+                owner.controller == Some(true) && owner.kind == "VirtualMachineInstance"
+            });
+        let compute = pod.spec.as_ref().and_then(|spec| {
+            spec.containers
+                .iter()
+                .find(|container| container.name == COMPUTE_CONTAINER)
+        });
+        let mut facts = Self {
+            name: meta.name.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+            vmi_name: owner.map(|owner| owner.name.clone()).unwrap_or_default(),
+            vmi_uid: owner.map(|owner| owner.uid.clone()).unwrap_or_default(),
+            node: pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.node_name.clone())
+                .unwrap_or_default(),
+            deleting: meta.deletion_timestamp.is_some(),
+            image: compute.and_then(|c| c.image.clone()).unwrap_or_default(),
+            ..Self::default()
+        };
+        let Some(status) = &pod.status else {
+            return facts;
+        };
+        facts.phase = match status.phase.as_deref() {
+            Some("Running") => PodPhase::Running,
+            Some("Succeeded") => PodPhase::Succeeded,
+            Some("Failed") => PodPhase::Failed,
+            Some("Unknown") => PodPhase::Unknown,
+            _ => PodPhase::Pending,
+        };
+        facts.qos_class.clone_from(&status.qos_class);
+        for condition in status.conditions.iter().flatten() {
+            facts.take_condition(condition);
+        }
+        let containers: Vec<&ContainerStatus> =
+            status.container_statuses.iter().flatten().collect();
+        facts.all_terminated =
+            !containers.is_empty() && containers.iter().all(|c| terminated(c).is_some());
+        facts.image_error = status
+            .init_container_statuses
+            .iter()
+            .flatten()
+            .chain(containers.iter().copied())
+            .find_map(image_error);
+        if let Some(end) = containers
+            .iter()
+            .find(|c| c.name == COMPUTE_CONTAINER)
+            .and_then(|c| terminated(c))
+        {
+            facts.exit_code = Some(end.exit_code);
+            facts.finished_at = end.finished_at.as_ref().map(|time| time.0);
+        }
+        facts
+    }
+}
+
+impl PodFacts {
+    fn take_condition(&mut self, condition: &PodCondition) {
+        let yes = condition.status == "True";
+        match condition.type_.as_str() {
+            "ContainersReady" => self.containers_ready = yes,
+            "Ready" => self.ready = Some(ours(condition)),
+            "PodScheduled" if !yes => self.unschedulable = Some(ours(condition)),
+            UNPAUSED_CONDITION => self.unpaused = Some(yes),
+            _ => {}
+        }
+    }
+}
+
+fn ours(condition: &PodCondition) -> Condition {
+    Condition {
+        type_: condition.type_.clone(),
+        status: condition.status.clone(),
+        reason: condition.reason.clone().unwrap_or_default(),
+        message: condition.message.clone().unwrap_or_default(),
+        last_probe_time: None,
+        last_transition_time: condition.last_transition_time.clone(),
+    }
+}
+
+fn terminated(
+    container: &ContainerStatus,
+) -> Option<&k8s_openapi::api::core::v1::ContainerStateTerminated> {
+    container.state.as_ref()?.terminated.as_ref()
+}
+
+fn image_error(container: &ContainerStatus) -> Option<(String, String)> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref()?;
+    // The kubelet's words for "cannot be pulled" and "will be tried again".
+    ["ErrImagePull", "ImagePullBackOff"]
+        .contains(&reason)
+        .then(|| {
+            (
+                reason.to_owned(),
+                waiting.message.clone().unwrap_or_default(),
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn facts_are_read_from_a_running_pod() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {
+                "name": "virt-launcher-vm-abcde", "uid": "p1",
+                "ownerReferences": [{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+                    "name": "vm", "uid": "v1", "controller": true}]
+            },
+            "spec": {"nodeName": "edge1", "containers": [{"name": "compute", "image": "launcher:1"}]},
+            "status": {
+                "phase": "Running", "qosClass": "Burstable",
+                "conditions": [
+                    {"type": "ContainersReady", "status": "True"},
+                    {"type": "PodScheduled", "status": "True"},
+                    {"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"},
+                    {"type": "kubevirt.io/virtual-machine-unpaused", "status": "False"}
+                ],
+                "containerStatuses": [
+                    {"name": "compute", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                     "state": {"running": {}}}
+                ]
+            }
+        }))
+        .unwrap();
+        let facts = PodFacts::from(&pod);
+        assert_eq!(
+            (facts.vmi_name.as_str(), facts.vmi_uid.as_str()),
+            ("vm", "v1")
+        );
+        assert_eq!(
+            (facts.node.as_str(), facts.image.as_str()),
+            ("edge1", "launcher:1")
+        );
+        assert!(facts.containers_ready && !facts.is_down_or_going_down());
+        assert_eq!(facts.unpaused, Some(false));
+        assert_eq!(facts.unschedulable, None);
+        assert_eq!(facts.ready.unwrap().reason, "ReadinessGatesNotReady");
+    }
+
+    #[test]
+    fn the_end_of_compute_and_image_errors_are_seen() {
+        let pod: Pod = serde_json::from_value(json!({
+            "status": {"phase": "Failed", "containerStatuses": [
+                {"name": "compute", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                 "state": {"terminated": {"exitCode": 3, "finishedAt": "2026-01-02T03:04:05Z"}}},
+                {"name": "volumeroot", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                 "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
+            ]}
+        }))
+        .unwrap();
+        let facts = PodFacts::from(&pod);
+        assert!(facts.is_over() && !facts.all_terminated);
+        assert_eq!(facts.exit_code, Some(3));
+        assert_eq!(
+            facts.finished_at.unwrap().to_string(),
+            "2026-01-02T03:04:05Z"
+        );
+        assert_eq!(
+            facts.image_error,
+            Some(("ErrImagePull".to_owned(), "not found".to_owned()))
+        );
+    }
+}

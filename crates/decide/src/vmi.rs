@@ -1,0 +1,272 @@
+//! What to do about a VirtualMachineInstance: its launcher pod and its status.
+//!
+//! ```text
+//!                 pod made           pod ready          handler: guest runs
+//!   "" / Pending ─────────► Scheduling ─────► Scheduled ─────► Running
+//!        │                      │                 │               │
+//!        │ deleted              │ pod down        │ pod gone, or over and the
+//!        ▼                      ▼                 ▼ handler silent │
+//!      Failed ◄─────────────────┴─── Failed / Succeeded ◄──────────┘
+//!        │ no pod is left
+//!        ▼
+//!   finalizer removed
+//! ```
+//! virt-controller owns the way to `Scheduled`, all conditions but Paused and
+//! AgentConnected, and everything that comes from the pod; virt-handler owns the
+//! rest. Both patch with the resource version, so neither overwrites the other.
+//!
+//! A launcher pod has one name in its VMI's life ([`crate::pod::pod_name`]), so a pod
+//! is never made twice, and a pod is believed to be gone only after the API
+//! server was asked ([`Op::ConfirmPod`]): a watch may lag.
+//!
+//! Source of phases, conditions and reasons: KubeVirt,
+//! pkg/virt-controller/watch/vmi/lifecycle.go.
+
+mod phase;
+mod status;
+
+use api::VirtualMachineInstance;
+use api::condition;
+use api::names::{UNPAUSED_CONDITION, VM_FINALIZER, VMI_FINALIZER};
+use api::vmi_status::{Phase, VmiStatus};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Map, Value, json};
+
+use crate::merge;
+use crate::plan::{Event, Failure, Plan, Step, whole_seconds};
+use crate::pod::{PodFacts, Settings, pod_name, render};
+
+pub use phase::HANDLER_GRACE_SECONDS;
+pub use status::ready_condition;
+
+/// The finalizer as KubeVirt named it up to 2025; removed where it is found.
+const OLD_FINALIZER: &str = "foregroundDeleteVirtualMachine";
+
+/// What is known about a VMI.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed<'a> {
+    /// The VMI.
+    pub vmi: &'a VirtualMachineInstance,
+    /// Its launcher pods.
+    pub pods: &'a [PodFacts],
+    /// The API server itself said that there is no launcher pod.
+    pub absence_confirmed: bool,
+    /// The VM that controls it exists.
+    pub owner_exists: bool,
+    /// Its node's virt-handler has not been heard of for too long.
+    pub node_unresponsive: bool,
+    /// What failed last.
+    pub failure: Option<&'a Failure>,
+    /// Settings of launcher pods.
+    pub settings: &'a Settings,
+}
+
+/// One thing to do about a VMI.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Create the launcher pod.
+    CreatePod(Box<Pod>),
+    /// Delete a launcher pod.
+    DeletePod {
+        /// Its name.
+        name: String,
+        /// Its UID, as a precondition.
+        uid: String,
+        /// Seconds until it is killed.
+        grace_seconds: Option<i64>,
+    },
+    /// Ask the API server whether this pod exists.
+    ConfirmPod {
+        /// Its name.
+        name: String,
+    },
+    /// Strategic merge patch of a pod's status.
+    PatchPodStatus {
+        /// The pod's name.
+        name: String,
+        /// The patch.
+        patch: Value,
+    },
+    /// Merge patch of the VMI, resource version included.
+    Patch(Value),
+}
+
+/// Decides what to do about a VMI. An empty plan means: nothing.
+#[must_use]
+pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Plan<Op> {
+    let mut plan = Plan::default();
+    let vmi = observed.vmi;
+    let deleting = vmi.metadata.deletion_timestamp.is_some();
+    let phase = vmi.status.as_ref().map_or(Phase::Unset, |s| s.phase);
+    let mut failure = observed.failure.cloned();
+
+    if deleting {
+        delete_pods(observed, &mut plan);
+    } else if observed.pods.is_empty() && matches!(phase, Phase::Unset | Phase::Pending) {
+        match failure.as_ref().filter(|failure| failure.holds(now)) {
+            Some(failure) => plan.look_again(now, failure.retry_at),
+            None => match render(vmi, observed.settings) {
+                Ok(pod) => {
+                    plan.steps.push(create_pod(pod));
+                    // Its outcome decides what the status says.
+                    return plan;
+                }
+                Err(error) => {
+                    failure = Some(Failure {
+                        reason: "FailedCreate".to_owned(),
+                        message: format!("cannot make the launcher pod: {error}"),
+                        retry_at: now,
+                    });
+                }
+            },
+        }
+    }
+    for pod in observed.pods.iter().filter(|pod| !pod.is_down_or_going_down()) {
+        if let Some(patch) = gate_patch(vmi, pod, now) {
+            plan.push(Op::PatchPodStatus {
+                name: pod.name.clone(),
+                patch,
+            });
+        }
+    }
+
+    let next = phase::next(observed, phase, now);
+    if next.confirm {
+        plan.push(Op::ConfirmPod {
+            name: pod_name(vmi),
+        });
+        return plan;
+    }
+    if let Some(at) = next.look_again {
+        plan.look_again(now, at);
+    }
+    let status = status::next(observed, &next, failure.as_ref(), whole_seconds(now));
+    let metadata = metadata_patch(observed, next.phase);
+    if let Some(patch) = vmi_patch(vmi, &status, metadata) {
+        plan.steps.push(Step {
+            op: Op::Patch(patch),
+            done: next.event,
+            failed: None,
+        });
+    }
+    plan
+}
+
+fn create_pod(pod: Pod) -> Step<Op> {
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    Step {
+        op: Op::CreatePod(Box::new(pod)),
+        done: Some(Event {
+            warning: false,
+            reason: "SuccessfulCreate",
+            message: format!("Created virtual machine pod {name}"),
+        }),
+        failed: Some("FailedCreate"),
+    }
+}
+
+fn delete_pods(observed: &Observed<'_>, plan: &mut Plan<Op>) {
+    let grace = observed.vmi.spec.termination_grace_period_seconds;
+    for pod in observed.pods.iter().filter(|pod| !pod.deleting) {
+        plan.steps.push(Step {
+            op: Op::DeletePod {
+                name: pod.name.clone(),
+                uid: pod.uid.clone(),
+                grace_seconds: grace.map(|seconds| seconds + 30),
+            },
+            done: Some(Event {
+                warning: false,
+                reason: "SuccessfulDelete",
+                message: format!("Deleted virtual machine pod {}", pod.name),
+            }),
+            failed: Some("FailedDelete"),
+        });
+    }
+}
+
+/// Sets the readiness gate: true unless the guest is paused.
+fn gate_patch(vmi: &VirtualMachineInstance, pod: &PodFacts, now: Timestamp) -> Option<Value> {
+    let conditions = vmi
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.conditions);
+    let unpaused = !condition::is_true(conditions, "Paused");
+    if pod.unpaused == Some(unpaused) {
+        return None;
+    }
+    let (status, reason, message) = if unpaused {
+        ("True", "NotPaused", "the virtual machine is not paused")
+    } else {
+        ("False", "Paused", "the virtual machine is paused")
+    };
+    Some(json!({ "status": { "conditions": [{
+        "type": UNPAUSED_CONDITION,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": whole_seconds(now).to_string(),
+    }] } }))
+}
+
+/// Changes of labels and finalizers, as the `metadata` of a merge patch.
+fn metadata_patch(observed: &Observed<'_>, next: Phase) -> Map<String, Value> {
+    let mut patch = Map::new();
+    let meta = &observed.vmi.metadata;
+    let old = meta.finalizers.clone().unwrap_or_default();
+    let mut new = old.clone();
+    new.retain(|finalizer| finalizer != OLD_FINALIZER);
+    let has = |name: &str| old.iter().any(|finalizer| finalizer == name);
+    if next.is_final() && observed.pods.is_empty() {
+        new.retain(|finalizer| {
+            finalizer != VMI_FINALIZER && (observed.owner_exists || finalizer != VM_FINALIZER)
+        });
+    } else if meta.deletion_timestamp.is_none() && !next.is_final() && !has(VMI_FINALIZER) {
+        new.push(VMI_FINALIZER.to_owned());
+    }
+    if new != old {
+        patch.insert("finalizers".to_owned(), json!(new));
+    }
+    if next == Phase::Scheduled
+        && let Some(pod) = observed.pods.first()
+    {
+        let known = meta
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(api::names::NODE_NAME_LABEL));
+        if known != Some(&pod.node) {
+            patch.insert(
+                "labels".to_owned(),
+                json!({ api::names::NODE_NAME_LABEL: pod.node }),
+            );
+        }
+    }
+    patch
+}
+
+/// The whole merge patch; `None` when nothing changed.
+fn vmi_patch(
+    vmi: &VirtualMachineInstance,
+    status: &VmiStatus,
+    mut metadata: Map<String, Value>,
+) -> Option<Value> {
+    let old = vmi.status.clone().unwrap_or_default();
+    let status = merge::diff_of(&old, status);
+    if status.is_none() && metadata.is_empty() {
+        return None;
+    }
+    metadata.insert(
+        "resourceVersion".to_owned(),
+        json!(vmi.metadata.resource_version),
+    );
+    let mut patch = json!({ "metadata": metadata });
+    if let Some(status) = status {
+        patch["status"] = status;
+    }
+    Some(patch)
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;

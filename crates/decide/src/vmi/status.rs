@@ -1,0 +1,227 @@
+//! The status that follows from phase, pod and failure.
+
+use std::collections::BTreeMap;
+
+use api::Condition;
+use api::condition;
+use api::names::NONROOT_UID;
+use api::vmi::VmiSpec;
+use api::vmi_status::{CpuTopologyStatus, MemoryStatus, Phase, PhaseTransition, VmiStatus};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::Observed;
+use super::phase::Next;
+use crate::conditions::{condition as new_condition, remove, set};
+use crate::plan::Failure;
+use crate::pod::{PodFacts, memory_overhead, quantity_text};
+
+/// The whole status. Fields that virt-handler owns are left as they are.
+pub(super) fn next(
+    observed: &Observed<'_>,
+    next: &Next,
+    failure: Option<&Failure>,
+    now: Timestamp,
+) -> VmiStatus {
+    let vmi = observed.vmi;
+    let pod = observed.pods.first();
+    let mut status = vmi.status.clone().unwrap_or_default();
+    let ours = matches!(
+        status.phase,
+        Phase::Unset | Phase::Pending | Phase::Scheduling
+    );
+    if status.phase != next.phase {
+        status.phase = next.phase;
+        let known = status
+            .phase_transition_timestamps
+            .iter()
+            .any(|transition| transition.phase == next.phase);
+        if !known {
+            status.phase_transition_timestamps.push(PhaseTransition {
+                phase: next.phase,
+                phase_transition_timestamp: Time(now),
+            });
+        }
+    }
+    if !next.reason.is_empty() {
+        next.reason.clone_into(&mut status.reason);
+    }
+    if ours {
+        set_pod_scheduled(&mut status.conditions, pod, next.phase, now);
+        set_synchronized(&mut status.conditions, pod, next.phase, failure, now);
+    }
+    set(
+        &mut status.conditions,
+        ready_condition(next.phase, pod),
+        now,
+    );
+    if condition::find(&status.conditions, "LiveMigratable").is_none() {
+        set(&mut status.conditions, live_migratable(&vmi.spec), now);
+    }
+    status.active_pods = active_pods(observed.pods, next.phase);
+    status.runtime_user.get_or_insert(i64::from(NONROOT_UID));
+    match pod {
+        Some(pod) => take_pod(&mut status, pod, observed, next.phase),
+        None if next.phase.is_final() => status.launcher_container_image_version = None,
+        None => {}
+    }
+    status
+}
+
+/// Condition `Ready` of a VMI in `phase` with this launcher pod. virt-handler
+/// may set it together with the phase, which saves a request: the result is
+/// the same on both sides.
+///
+/// Source of the reasons: KubeVirt, pkg/virt-controller/watch/vmi/lifecycle.go.
+#[must_use]
+pub fn ready_condition(phase: Phase, pod: Option<&PodFacts>) -> Condition {
+    let not = |reason: &str, message: &str| new_condition("Ready", false, reason, message);
+    match pod {
+        None => not(
+            "PodNotExists",
+            "virt-launcher pod has not yet been scheduled",
+        ),
+        Some(pod) if pod.is_down_or_going_down() => {
+            not("PodTerminating", "virt-launcher pod is terminating")
+        }
+        Some(_) if phase != Phase::Running => {
+            not("GuestNotRunning", "Guest VM is not reported as running")
+        }
+        Some(pod) => pod.ready.clone().unwrap_or_else(|| {
+            not(
+                "PodConditionMissing",
+                "virt-launcher pod is missing the Ready condition",
+            )
+        }),
+    }
+}
+
+fn set_pod_scheduled(
+    conditions: &mut Vec<Condition>,
+    pod: Option<&PodFacts>,
+    next: Phase,
+    now: Timestamp,
+) {
+    match pod.and_then(|pod| pod.unschedulable.clone()) {
+        Some(condition) if next == Phase::Scheduling => set(conditions, condition, now),
+        _ => remove(conditions, "PodScheduled"),
+    }
+}
+
+/// `Synchronized` is there only while it is `False`.
+fn set_synchronized(
+    conditions: &mut Vec<Condition>,
+    pod: Option<&PodFacts>,
+    next: Phase,
+    failure: Option<&Failure>,
+    now: Timestamp,
+) {
+    let image = pod
+        .and_then(|pod| pod.image_error.as_ref())
+        .map(|(reason, message)| (reason.as_str(), message.as_str()));
+    let failure = failure.map(|failure| (failure.reason.as_str(), failure.message.as_str()));
+    match image.or(failure) {
+        Some((reason, message)) if matches!(next, Phase::Pending | Phase::Scheduling) => {
+            // The kubelet words one image error in several ways; the reason tells.
+            let same =
+                condition::find(conditions, "Synchronized").is_some_and(|old| old.reason == reason);
+            if !same || image.is_none() {
+                set(
+                    conditions,
+                    new_condition("Synchronized", false, reason, message),
+                    now,
+                );
+            }
+        }
+        _ => remove(conditions, "Synchronized"),
+    }
+}
+
+/// Why the VMI cannot migrate: its interface forbids it, or nothing can yet.
+fn live_migratable(spec: &VmiSpec) -> Condition {
+    let bridged = spec.domain.devices.interfaces.iter().any(|interface| {
+        interface.bridge.is_some()
+            && spec
+                .networks
+                .iter()
+                .any(|network| network.name == interface.name && network.pod.is_some())
+    });
+    if bridged {
+        new_condition(
+            "LiveMigratable",
+            false,
+            "InterfaceNotLiveMigratable",
+            "a guest that is bridged to the pod network has its pod's address, which cannot move to another node",
+        )
+    } else {
+        new_condition(
+            "LiveMigratable",
+            false,
+            "MigrationNotSupported",
+            "live migration is not implemented yet",
+        )
+    }
+}
+
+/// Nodes of the pods. Before `Scheduled` they are left out: a patch for them
+/// alone would be a request that tells nothing new.
+fn active_pods(pods: &[PodFacts], phase: Phase) -> BTreeMap<String, String> {
+    let early = matches!(phase, Phase::Pending | Phase::Scheduling);
+    pods.iter()
+        .map(|pod| {
+            let node = if early {
+                String::new()
+            } else {
+                pod.node.clone()
+            };
+            (pod.uid.clone(), node)
+        })
+        .collect()
+}
+
+fn take_pod(status: &mut VmiStatus, pod: &PodFacts, observed: &Observed<'_>, phase: Phase) {
+    let spec = &observed.vmi.spec;
+    if !pod.image.is_empty() {
+        status.launcher_container_image_version = Some(pod.image.clone());
+    }
+    if !matches!(phase, Phase::Pending | Phase::Scheduling) {
+        status.qos_class = pod.qos_class.clone().or(status.qos_class.take());
+    }
+    if phase == Phase::Scheduled {
+        status.node_name.clone_from(&pod.node);
+    }
+    if status.memory.is_none() {
+        let quantity = guest_quantity(spec);
+        status.memory = Some(MemoryStatus {
+            guest_at_boot: quantity.clone(),
+            guest_current: quantity.clone(),
+            guest_requested: quantity,
+            memory_overhead: Some(Quantity(quantity_text(memory_overhead(
+                spec,
+                observed.settings,
+            )))),
+        });
+    }
+    if status.current_cpu_topology.is_none() {
+        let cpu = spec.domain.cpu.clone().unwrap_or_default();
+        let or_one = |count: Option<u32>| count.unwrap_or(1).max(1);
+        status.current_cpu_topology = Some(CpuTopologyStatus {
+            cores: or_one(cpu.cores),
+            sockets: or_one(cpu.sockets),
+            threads: or_one(cpu.threads),
+        });
+    }
+}
+
+/// Guest memory in the user's words.
+fn guest_quantity(spec: &VmiSpec) -> Option<Quantity> {
+    let domain = &spec.domain;
+    domain
+        .memory
+        .as_ref()
+        .and_then(|memory| memory.guest.as_ref())
+        .or_else(|| domain.resources.requests.get("memory"))
+        .or_else(|| domain.resources.limits.get("memory"))
+        .cloned()
+}
