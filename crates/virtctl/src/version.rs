@@ -1,0 +1,87 @@
+//! version: of this program and of the server.
+
+use anyhow::Context;
+use api::subresource::VersionInfo;
+
+use crate::cli::{Connection, VersionArgs};
+use crate::cluster::Cluster;
+use crate::output::out;
+
+pub(crate) async fn run(connection: &Connection, args: &VersionArgs) -> anyhow::Result<()> {
+    out(format!("Client Version: {}", shown(&client())));
+    if args.client {
+        return Ok(());
+    }
+    let cluster = Cluster::connect(connection)
+        .await
+        .context("failed to get virtClient config")?;
+    let server = server(&cluster)
+        .await
+        .context("failed to get server version")?;
+    out(format!("Server Version: {}", shown(&server)));
+    Ok(())
+}
+
+/// The server's version, asked in the group's preferred version.
+async fn server(cluster: &Cluster) -> anyhow::Result<VersionInfo> {
+    let group = cluster
+        .get(&format!("/apis/{}", api::names::SUBRESOURCE_GROUP))
+        .await?;
+    let preferred = group["preferredVersion"]["groupVersion"]
+        .as_str()
+        .context("expected the API group subresources.kubevirt.io to have a preferred version")?;
+    let version = cluster.get(&format!("/apis/{preferred}/version")).await?;
+    Ok(serde_json::from_value(version)?)
+}
+
+fn client() -> VersionInfo {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    VersionInfo {
+        git_version: format!("v{}", env!("CARGO_PKG_VERSION")),
+        git_commit: option_env!("EDGEVIRT_COMMIT")
+            .unwrap_or_default()
+            .to_owned(),
+        git_tree_state: option_env!("EDGEVIRT_TREE_STATE")
+            .unwrap_or_default()
+            .to_owned(),
+        build_date: option_env!("EDGEVIRT_BUILD_DATE")
+            .unwrap_or_default()
+            .to_owned(),
+        go_version: format!("rust{}", env!("CARGO_PKG_RUST_VERSION")),
+        compiler: "rustc".to_owned(),
+        platform: format!("{}/{architecture}", std::env::consts::OS),
+    }
+}
+
+/// As Go prints the struct with `%#v`; scripts cut GitVersion out of it.
+fn shown(info: &VersionInfo) -> String {
+    format!(
+        "version.Info{{GitVersion:{:?}, GitCommit:{:?}, GitTreeState:{:?}, BuildDate:{:?}, GoVersion:{:?}, \
+         Compiler:{:?}, Platform:{:?}}}",
+        info.git_version,
+        info.git_commit,
+        info.git_tree_state,
+        info.build_date,
+        info.go_version,
+        info.compiler,
+        info.platform
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_shown_as_go_shows_it() {
+        let info = VersionInfo {
+            git_version: "v1.2.3".to_owned(),
+            ..VersionInfo::default()
+        };
+        assert!(shown(&info).starts_with("version.Info{GitVersion:\"v1.2.3\", GitCommit:\"\","));
+    }
+}
