@@ -17,6 +17,9 @@ mod record;
 mod resolv;
 mod uplink;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 
 use api::VirtualMachineInstance;
