@@ -56,7 +56,7 @@ distclean: down ## Also remove the build cache, the Python environment and Cargo
 
 .PHONY: lint-ansible molecule
 lint-ansible: $(VENV_STAMP) ## Lint playbooks and roles with the strictest profile
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" ansible-lint --quiet playbooks roles inventory tests/molecule
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" ansible-lint -q playbooks roles inventory tests/molecule
 
 molecule: $(VENV_STAMP) ## Test the cluster role on this machine; takes a running cluster away
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" MOLECULE_GLOB='tests/molecule/*/molecule.yml' molecule test --scenario-name kubernetes

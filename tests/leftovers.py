@@ -66,13 +66,17 @@ def processes():
             with open(entry + "/cmdline", "rb") as handle:
                 arguments = handle.read().decode(errors="replace").split("\0")
             namespace = os.readlink(entry + "/ns/net")
+            program, directory = os.readlink(entry + "/exe"), os.readlink(entry + "/cwd")
         except OSError:
             continue
         if not arguments[0]:
             continue
         # supervisord is a script: its name is the second word.
         names = {os.path.basename(word) for word in arguments[:2]}
-        if any(PROGRAMS.match(name) for name in names) or namespace != own:
+        # Another's etcd is none of ours: ours name a directory of ours, or run from one.
+        traces = " ".join(arguments + [program, directory])
+        ours = any(PROGRAMS.match(name) for name in names) and ("edgevirt" in traces or "kube" in traces)
+        if ours or namespace != own:
             found.append(" ".join(arguments[:4]))
     return found
 
