@@ -207,10 +207,10 @@ class Removal:
                 program = ""
             mentions = any(place + "/" in word for word in words for place in self.own)
             names = {os.path.basename(word) for word in words[:2]}
-            if (name in PACKAGED or names & PACKAGED) and mentions:
-                found[pid] = name
+            # Others may run etcd, or an API server of the cache for tests: ours name our directories.
             # kubectl is a user's; it ends by itself when the API server is gone.
-            elif re.match(re.escape(self.cache) + r"/(kubernetes|coredns)-[^/]+/bin/(?!kubectl)", program):
+            built = re.match(re.escape(self.cache) + r"/(kubernetes|coredns)-[^/]+/bin/(?!kubectl)", program)
+            if mentions and (names & PACKAGED or built):
                 found[pid] = name
             elif "after" in names and self.inside(words[1] if len(words) > 1 else "", [self.state]):
                 found[pid] = name
