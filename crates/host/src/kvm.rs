@@ -219,6 +219,9 @@ fn judge(text: &str, ended: bool, timeout: Duration) -> KvmVerdict {
     }
 }
 
+/// Runs one of the probe's guests.
+type GuestRun = fn(&Kvm) -> Result<(), String>;
+
 fn run_guests(progress: &mut impl Write) -> KvmVerdict {
     let kvm = match Kvm::new() {
         Ok(kvm) => kvm,
@@ -242,7 +245,7 @@ fn run_guests(progress: &mut impl Write) -> KvmVerdict {
             "expected KVM API version {API_VERSION}, found {found}"
         ));
     }
-    let guests: [(&str, fn(&Kvm) -> Result<(), String>); 3] = [
+    let guests: [(&str, GuestRun); 3] = [
         ("a real-mode guest", real_mode),
         ("a long-mode guest", long_mode),
         ("a guest that waits for a timer interrupt", timer),

@@ -76,10 +76,7 @@ impl Courier {
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut wait = WAIT.0;
         loop {
-            let ended = match self.round(&mut commands).await {
-                Ok(()) => None,
-                Err(error) => Some(error),
-            };
+            let ended = self.round(&mut commands).await.err();
             if let Some(state) = last_state(&self.directory).filter(|state| state.phase.is_final())
             {
                 self.tell(Input::State(Box::new(state)));

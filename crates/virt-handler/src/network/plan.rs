@@ -246,7 +246,7 @@ mod tests {
     use super::*;
     use serde_json::{from_value, json};
 
-    fn vmi(interface: serde_json::Value, network: serde_json::Value) -> VirtualMachineInstance {
+    fn vmi(interface: &serde_json::Value, network: &serde_json::Value) -> VirtualMachineInstance {
         from_value(json!({
             "metadata": {"name": "a"},
             "spec": {
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_bridged_guest_takes_address_and_mac_of_the_pod() {
-        let wish = wish(&vmi(json!({"name": "default", "bridge": {}}), json!({})))
+        let wish = wish(&vmi(&json!({"name": "default", "bridge": {}}), &json!({})))
             .unwrap()
             .unwrap();
         let record = decide(&wish, uplink(), &resolv(), "p");
@@ -303,9 +303,12 @@ mod tests {
     fn a_masqueraded_guest_is_the_second_host_of_its_subnet() {
         let interface = json!({"name": "default", "masquerade": {}, "model": "e1000",
             "macAddress": "DE-AD-00-00-BE-EF", "ports": [{"port": 80}, {"port": 53, "protocol": "UDP"}]});
-        let wish = wish(&vmi(interface, json!({"vmNetworkCIDR": "192.168.7.0/24"})))
-            .unwrap()
-            .unwrap();
+        let wish = wish(&vmi(
+            &interface,
+            &json!({"vmNetworkCIDR": "192.168.7.0/24"}),
+        ))
+        .unwrap()
+        .unwrap();
         let Binding::Masquerade { ports, .. } = &wish.binding else {
             unreachable!()
         };
@@ -362,7 +365,7 @@ mod tests {
                 "ports",
             ),
         ] {
-            let error = wish(&vmi(interface, network)).unwrap_err().to_string();
+            let error = wish(&vmi(&interface, &network)).unwrap_err().to_string();
             assert!(error.contains(path), "{error}");
         }
     }

@@ -83,7 +83,7 @@ impl Lab {
             .into()
     }
 
-    fn join(&self, interface: serde_json::Value) -> Networks {
+    fn join(&self, interface: &serde_json::Value) -> Networks {
         let vmi: VirtualMachineInstance = from_value(json!({
             "metadata": {"name": "a"},
             "spec": {
@@ -167,10 +167,13 @@ fn run(program: &str, args: &[&str]) {
 #[ignore = "makes network namespaces, so it needs root"]
 fn a_bridged_guest_is_the_pod_for_everybody() {
     let lab = Lab::new("b");
-    let networks = lab.join(json!({"name": "default", "bridge": {}}));
+    let networks = lab.join(&json!({"name": "default", "bridge": {}}));
     assert_eq!(networks.nics[0].mac, "0a:00:00:00:00:05");
     // A handler that was killed anywhere on the way does it all again.
-    assert_eq!(lab.join(json!({"name": "default", "bridge": {}})), networks);
+    assert_eq!(
+        lab.join(&json!({"name": "default", "bridge": {}})),
+        networks
+    );
     assert_eq!(load(lab.records.path(), "uid"), networks);
 
     let (_, links) = lab.in_namespace("pod", "ip -d link");
@@ -203,9 +206,9 @@ fn a_bridged_guest_is_the_pod_for_everybody() {
 #[ignore = "makes network namespaces, so it needs root"]
 fn a_masqueraded_guest_is_reached_and_goes_out_by_the_pods_address() {
     let lab = Lab::new("m");
-    let networks = lab.join(json!({"name": "default", "masquerade": {}}));
+    let networks = lab.join(&json!({"name": "default", "masquerade": {}}));
     assert_eq!(
-        lab.join(json!({"name": "default", "masquerade": {}})),
+        lab.join(&json!({"name": "default", "masquerade": {}})),
         networks
     );
     let (_, addresses) = lab.in_namespace("pod", "ip -4 addr");
@@ -224,7 +227,7 @@ fn a_masqueraded_guest_is_reached_and_goes_out_by_the_pods_address() {
 #[ignore = "makes network namespaces, so it needs root"]
 fn only_listed_ports_are_let_in() {
     let lab = Lab::new("p");
-    let networks = lab.join(json!({"name": "default", "masquerade": {}, "ports": [{"port": 22}]}));
+    let networks = lab.join(&json!({"name": "default", "masquerade": {}, "ports": [{"port": 22}]}));
     lab.guest(&networks);
     assert!(!lab.connects("client", "10.77.0.5", "guest"));
     assert!(lab.connects("guest", "10.77.0.6", "client"));
