@@ -62,3 +62,59 @@ molecule: $(VENV_STAMP) ## Test the cluster role on this machine; takes a runnin
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" MOLECULE_GLOB='tests/molecule/*/molecule.yml' molecule test --scenario-name kubernetes
 
 # ---- the product: up, check, test, bench -------------------------------------------
+#
+# BUILD is one cargo call for all programs: calls that name fewer packages would
+# choose other features for shared libraries and compile them again.
+PROGRAMS := target/release
+IMAGES := target/images
+BUILD := cargo build --release --locked -p edgevirt -p virtctl -p edgevirt-bin
+
+# A kubeconfig that the user names is a cluster of the user's: none is brought up.
+ifneq ($(origin KUBECONFIG),undefined)
+ifneq ($(KUBECONFIG),$(CLUSTER_KUBECONFIG))
+EXISTING := yes
+endif
+endif
+KUBECONFIG ?= $(CLUSTER_KUBECONFIG)
+export KUBECONFIG
+
+.PHONY: up build images preflight check test bench deny
+up: preflight images venv ## Bring up everything and boot a virtual machine to its login prompt
+ifndef EXISTING
+	@$(MAKE) cluster
+endif
+	$(PROGRAMS)/edgevirt deploy --inventory $(INVENTORY) --images $(IMAGES)
+	$(PROGRAMS)/edgevirt demo
+
+build: ## Build the programs
+	$(BUILD)
+
+images: build ## Make the container images and the demo guest
+	cargo xtask images --out $(IMAGES)
+
+# 4 means that something works with a limitation, which the table explains.
+preflight: build ## Check this machine; changes nothing
+	@$(PROGRAMS)/edgevirt preflight || [ $$? -eq 4 ]
+
+check: venv ## Format, lints, pure tests, layering: no cluster needed
+	cargo fmt --all --check
+	cargo xtask check
+	cargo xtask gen --check
+	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+	cargo test --workspace --locked
+	$(VENV)/bin/python -m unittest discover -s tests/ansible
+	@$(MAKE) lint-ansible deny
+
+# Licences, bans and sources; the advisory database is not in a package registry.
+DENY := $(CACHE)/tools/bin/cargo-deny
+deny: $(DENY)
+	$(DENY) --log-level error check bans licenses sources
+
+$(DENY):
+	cargo install --quiet --locked --version 0.20.2 --root $(CACHE)/tools cargo-deny
+
+test: check ## Everything in check, then the tests on a real cluster
+	tests/run
+
+bench: build ## Measure memory, start times, requests and sizes beside their limits
+	cargo run --release --locked -p bench -- target/bench.json
