@@ -143,7 +143,7 @@ pub struct Rendered {
     /// What pods and other objects need to be there: accounts, roles, CRDs,
     /// the authorities' bundle, the service.
     pub base: Vec<Value>,
-    /// Deployments, the daemon set, webhooks and aggregated APIs.
+    /// Role bindings, deployments, the daemon set, webhooks and aggregated APIs.
     pub workloads: Vec<Value>,
 }
 
@@ -158,7 +158,11 @@ impl Rendered {
 /// authorities whose certificates are in use.
 #[must_use]
 pub fn render(config: &Config, kubevirt: &KubeVirt, ca_bundle: &str) -> Rendered {
-    let mut base = rbac::objects(config);
+    // A binding is refused until the API server's own cache knows its role.
+    let (bindings, mut base): (Vec<Value>, Vec<Value>) =
+        rbac::objects(config).into_iter().partition(|object| {
+            object["kind"] == "ClusterRoleBinding" || object["kind"] == "RoleBinding"
+        });
     base.extend(
         api::schema::crds()
             .into_iter()
@@ -166,7 +170,8 @@ pub fn render(config: &Config, kubevirt: &KubeVirt, ca_bundle: &str) -> Rendered
     );
     base.push(endpoints::service(config));
     base.push(endpoints::ca_config_map(config, ca_bundle));
-    let mut workloads = workloads::objects(config, kubevirt);
+    let mut workloads = bindings;
+    workloads.extend(workloads::objects(config, kubevirt));
     workloads.extend(endpoints::api_services(config, ca_bundle));
     workloads.extend(webhooks::objects(config, ca_bundle));
     for object in base.iter_mut().chain(&mut workloads) {
@@ -190,6 +195,8 @@ pub struct Observed {
     pub present: BTreeSet<Key>,
     /// Another KubeVirt object has been deployed before this one.
     pub another_active: bool,
+    /// The object is not in the operator's namespace.
+    pub misplaced: bool,
     /// Virtual machines or instances exist. Only asked for at deletion.
     pub workloads_exist: bool,
 }
@@ -199,6 +206,9 @@ pub struct Observed {
 pub enum Step {
     /// Another KubeVirt object owns the deployment: say so and do nothing.
     Ignore,
+    /// The object is in another namespace than the operator: say so and do
+    /// nothing. Components look for it in theirs.
+    Misplaced,
     /// Put our finalizer on the object, so that its deletion waits for us.
     Adopt,
     /// Apply what is rendered; delete these, which are rendered no more.
@@ -231,6 +241,9 @@ pub fn step(kubevirt: &KubeVirt, observed: &Observed, wanted: &BTreeSet<Key>) ->
         } else {
             Step::Nothing
         };
+    }
+    if observed.misplaced {
+        return Step::Misplaced;
     }
     if observed.another_active {
         return Step::Ignore;

@@ -29,12 +29,12 @@ pub enum ApplyError {
     #[error("expected apiVersion, kind and metadata.name in an object, found {0}")]
     Shape(String),
     /// The API server refused or did not answer.
-    #[error("{object}: {source}")]
+    #[error("{object}: {}", crate::reason(.error))]
     Api {
         /// `Kind namespace/name`.
         object: String,
         /// Why.
-        source: kube::Error,
+        error: kube::Error,
     },
 }
 
@@ -44,7 +44,7 @@ impl ApplyError {
     pub fn status_code(&self) -> Option<u16> {
         match self {
             Self::Shape(_) => None,
-            Self::Api { source, .. } => crate::status_code(source),
+            Self::Api { error, .. } => crate::status_code(error),
         }
     }
 }
@@ -411,10 +411,10 @@ impl Applier {
     }
 }
 
-fn at(id: &Id, source: kube::Error) -> ApplyError {
+fn at(id: &Id, error: kube::Error) -> ApplyError {
     ApplyError::Api {
         object: id.to_string(),
-        source,
+        error,
     }
 }
 

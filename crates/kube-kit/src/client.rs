@@ -122,3 +122,21 @@ pub fn is_conflict(error: &kube::Error) -> bool {
 pub fn is_gone(error: &kube::Error) -> bool {
     status_code(error) == Some(410)
 }
+
+/// An error in words for people: the API server's own, or the chain of causes.
+#[must_use]
+pub fn reason(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return format!("{} ({})", status.message, status.code);
+    }
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
+}

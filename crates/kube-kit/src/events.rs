@@ -74,7 +74,12 @@ impl Recorder {
         message: &str,
     ) {
         if let Err(error) = self.write(object, type_, reason, message).await {
-            tracing::warn!(reason, message, "cannot write an event: {error}");
+            tracing::warn!(
+                reason,
+                message,
+                "cannot write an event: {}",
+                crate::reason(&error)
+            );
         }
     }
 

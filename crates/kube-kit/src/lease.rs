@@ -74,7 +74,11 @@ pub async fn lead(
             }
             Err(error) => {
                 failures += 1;
-                tracing::warn!(lease = lease_name, "cannot read or take the lease: {error}");
+                tracing::warn!(
+                    lease = lease_name,
+                    "cannot read or take the lease: {}",
+                    crate::reason(&error)
+                );
                 crate::queue::backoff(failures).min(PERIOD)
             }
         };
@@ -253,14 +257,19 @@ impl Lock {
                         None => {
                             tracing::error!(
                                 lease = self.name,
-                                "the lease was taken from us: {error}"
+                                "the lease was taken from us: {}",
+                                crate::reason(&error)
                             );
                             return None;
                         }
                     }
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(lease = self.name, "cannot renew the lease: {error}")
+                    tracing::warn!(
+                        lease = self.name,
+                        "cannot renew the lease: {}",
+                        crate::reason(&error)
+                    )
                 }
                 Err(_) => tracing::warn!(lease = self.name, "renewing the lease got no answer"),
             }

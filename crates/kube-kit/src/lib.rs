@@ -22,6 +22,6 @@ mod start;
 pub mod tls;
 pub mod watch;
 
-pub use client::{client, client_for, is_conflict, is_gone, is_not_found, status_code};
+pub use client::{client, client_for, is_conflict, is_gone, is_not_found, reason, status_code};
 pub use serve::serve;
 pub use start::{Shutdown, defer_exit, start};

@@ -210,7 +210,12 @@ impl<K: Watched> Watcher<K> {
                     }
                     self.failures = self.failures.saturating_add(1);
                     let delay = delay(self.failures);
-                    tracing::warn!(path = self.path, ?delay, "watch failed: {error}");
+                    tracing::warn!(
+                        path = self.path,
+                        ?delay,
+                        "watch failed: {}",
+                        crate::reason(&error)
+                    );
                     tokio::time::sleep(delay).await;
                 }
             }

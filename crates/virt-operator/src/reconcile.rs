@@ -133,7 +133,7 @@ impl Operator {
 
     /// Looks at every KubeVirt object; gives when to look again without news.
     async fn round(&mut self) -> Option<Duration> {
-        let active = active(&self.store);
+        let active = active(&self.store, &self.config.namespace);
         let all: Vec<KubeVirt> = self.store.kubevirts.values().cloned().collect();
         let mut wait: Option<Duration> = None;
         let mut failed = false;
@@ -165,6 +165,7 @@ impl Operator {
         let observed = Observed {
             present: self.store.objects.keys().cloned().collect(),
             another_active,
+            misplaced: kubevirt.metadata.namespace.as_ref() != Some(&self.config.namespace),
             workloads_exist: self.workloads_exist(kubevirt).await?,
         };
         let wanted = if kubevirt.metadata.deletion_timestamp.is_none() && !another_active {
@@ -178,6 +179,16 @@ impl Operator {
                 .tell(kubevirt, &config, &Progress::Ignored)
                 .await
                 .map(|()| None),
+            Step::Misplaced => {
+                let reason = format!(
+                    "metadata.namespace: expected {}, where virt-operator runs, found {}",
+                    self.config.namespace,
+                    kubevirt.metadata.namespace.as_deref().unwrap_or_default()
+                );
+                self.tell(kubevirt, &config, &Progress::Failed(reason))
+                    .await
+                    .map(|()| None)
+            }
             Step::Adopt => {
                 let mut finalizers = kubevirt.metadata.finalizers.clone().unwrap_or_default();
                 finalizers.push(names::KUBEVIRT_FINALIZER.to_owned());
@@ -320,14 +331,13 @@ impl Operator {
         let mut answers = futures::stream::iter(wave)
             .map(|(object, hash)| async move {
                 let key = Key::of(&object);
-                let answer = applier.apply_over(&object, None).await;
-                (key, hash, answer)
+                (key, hash, apply_patiently(applier, &object).await)
             })
             .buffer_unordered(PARALLEL);
         let mut first_error = None;
         while let Some((key, hash, answer)) = answers.next().await {
             match answer {
-                Ok((_, object)) => {
+                Ok(object) => {
                     let metadata = &object["metadata"];
                     let meta = Meta {
                         version: version(metadata["resourceVersion"].as_str()),
@@ -609,9 +619,22 @@ impl Operator {
     }
 }
 
-/// The UID of the object that owns the deployment: the oldest that carries our
-/// finalizer, else the oldest.
-fn active(store: &Store) -> Option<Option<String>> {
+/// Applies an object; refusals that pass by themselves get three more chances.
+async fn apply_patiently(applier: &Applier, object: &Value) -> Result<Value, ApplyError> {
+    let mut attempt = 0;
+    loop {
+        match applier.apply_over(object, None).await {
+            Ok((_, applied)) => return Ok(applied),
+            Err(error) if attempt < 3 && error.status_code().is_some_and(passing) => attempt += 1,
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(Duration::from_millis(50 << attempt)).await;
+    }
+}
+
+/// The UID of the object that owns the deployment: the oldest in our namespace
+/// that carries our finalizer, else the oldest there.
+fn active(store: &Store, namespace: &str) -> Option<Option<String>> {
     let adopted = |object: &KubeVirt| {
         object
             .metadata
@@ -629,7 +652,13 @@ fn active(store: &Store) -> Option<Option<String>> {
                 .creation_timestamp
                 .as_ref()
                 .map(|time| time.0);
-            (!adopted(object), created, object.metadata.uid.clone())
+            let misplaced = object.metadata.namespace.as_deref() != Some(namespace);
+            (
+                misplaced,
+                !adopted(object),
+                created,
+                object.metadata.uid.clone(),
+            )
         })
         .map(|object| object.metadata.uid.clone())
 }

@@ -52,8 +52,8 @@ pub fn next(
 ) -> KubeVirtStatus {
     let mut status = kubevirt.status.clone().unwrap_or_default();
     match progress {
-        Progress::Ignored => {}
-        Progress::Deleting | Progress::DeletionFailed(_) => status.phase = DELETING.into(),
+        Progress::Ignored | Progress::DeletionFailed(_) => {}
+        Progress::Deleting => status.phase = DELETING.into(),
         Progress::Deleted => status.phase = DELETED.into(),
         Progress::Applying | Progress::Applied | Progress::Ready | Progress::Failed(_) => {
             target(&mut status, config);
@@ -172,9 +172,13 @@ pub fn patch(kubevirt: &KubeVirt, status: &KubeVirtStatus, registry: &str) -> Op
         return None;
     }
     let mut body = json!(status);
-    body["targetKubeVirtRegistry"] = json!(registry);
-    body["defaultArchitecture"] = json!("amd64");
-    if status.observed_deployment_id == status.target_deployment_id {
+    if !status.target_deployment_id.is_empty() {
+        body["targetKubeVirtRegistry"] = json!(registry);
+        body["defaultArchitecture"] = json!("amd64");
+    }
+    if !status.observed_deployment_id.is_empty()
+        && status.observed_deployment_id == status.target_deployment_id
+    {
         body["observedKubeVirtRegistry"] = json!(registry);
     }
     Some(json!({ "status": body }))

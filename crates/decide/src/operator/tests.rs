@@ -223,6 +223,8 @@ fn steps_of_an_installation() {
     );
     observed.another_active = true;
     assert_eq!(step(&ours, &observed, &wanted), Step::Ignore);
+    observed.misplaced = true;
+    assert_eq!(step(&ours, &observed, &wanted), Step::Misplaced);
 }
 
 #[test]
@@ -274,6 +276,15 @@ fn workloads_block_deletion_only_when_asked_and_only_before_it_began() {
         workloads_exist: true,
         ..Observed::default()
     };
+    assert_eq!(step(&gone, &observed, &BTreeSet::new()), Step::Blocked);
+    // Saying so does not begin the deletion.
+    let refused = status::next(
+        &gone,
+        &config(),
+        &Progress::DeletionFailed("vms".into()),
+        now(),
+    );
+    gone.status = Some(refused);
     assert_eq!(step(&gone, &observed, &BTreeSet::new()), Step::Blocked);
     let status = status::next(&gone, &config(), &Progress::Deleting, now());
     gone.status = Some(status);
