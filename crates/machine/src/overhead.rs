@@ -25,7 +25,7 @@ const BASE: u64 = 64 * MIB;
 /// Stack, vCPU state and KVM's own pages for one vCPU.
 const VCPU: u64 = 2 * MIB;
 /// What emulation adds for one vCPU: the software TLB and its stack.
-const VCPU_EMULATED: u64 = 8 * MIB;
+const VCPU_EMULATED: u64 = 4 * MIB;
 /// Request buffers of one disk and both layers' qcow2 caches
 /// ([`crate::qemu::L2_CACHE_BYTES`]).
 const DISK: u64 = 3 * MIB;
@@ -36,7 +36,7 @@ const GRAPHICS: u64 = 32 * MIB;
 /// Two flash devices with the firmware and its variables.
 const EFI: u64 = 8 * MIB;
 /// Translation buffer ([`crate::qemu::TB_SIZE_MIB`]) and the tables that index it.
-const TCG: u64 = (crate::qemu::TB_SIZE_MIB + 24) * MIB;
+const TCG: u64 = (crate::qemu::TB_SIZE_MIB + 8) * MIB;
 
 /// Bytes to add to the guest's memory for the pod's memory request.
 ///

@@ -116,8 +116,7 @@ impl Agent {
     /// Skips whatever an earlier agent left in the channel.
     async fn sync(&mut self) -> Option<()> {
         self.serial += 1;
-        let command =
-            json!({"execute": "guest-sync-delimited", "arguments": {"id": self.serial}});
+        let command = json!({"execute": "guest-sync-delimited", "arguments": {"id": self.serial}});
         let work = async {
             self.send(&command, true).await?;
             let mut skipped = 0;
@@ -262,7 +261,9 @@ mod tests {
                 let answer: Vec<u8> = match command["execute"].as_str().unwrap() {
                     "guest-sync-delimited" => [
                         b"\xff".as_slice(),
-                        json!({"return": command["arguments"]["id"]}).to_string().as_bytes(),
+                        json!({"return": command["arguments"]["id"]})
+                            .to_string()
+                            .as_bytes(),
                     ]
                     .concat(),
                     "guest-info" => br#"{"return": {"version": "8.2"}}"#.to_vec(),

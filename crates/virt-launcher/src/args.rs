@@ -49,11 +49,7 @@ impl Args {
             namespace: args.opt_value_from_str("--namespace")?.unwrap_or_default(),
             grace_period: args.opt_value_from_str("--grace-period")?,
             private_dir: path(&mut args, "--private-dir", names::PRIVATE_DIR)?,
-            container_disk_dir: path(
-                &mut args,
-                "--container-disk-dir",
-                names::CONTAINER_DISK_DIR,
-            )?,
+            container_disk_dir: path(&mut args, "--container-disk-dir", names::CONTAINER_DISK_DIR)?,
             ephemeral_dir: path(&mut args, "--ephemeral-dir", names::EPHEMERAL_DIR)?,
             qemu: path(&mut args, "--qemu", "/usr/bin/qemu-system-x86_64")?,
             xorriso: path(&mut args, "--xorriso", "/usr/bin/xorriso")?,

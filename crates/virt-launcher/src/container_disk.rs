@@ -52,7 +52,10 @@ struct Answer {
 pub(crate) async fn fetch(socket: &Path) -> anyhow::Result<Image> {
     let helper = connect(socket).await?;
     let answer = timeout(ANSWER, receive(&helper)).await.with_context(|| {
-        format!("the containerDisk helper at {} does not answer", socket.display())
+        format!(
+            "the containerDisk helper at {} does not answer",
+            socket.display()
+        )
     })?;
     let (message, fd) = match answer {
         Ok(both) => both,
@@ -68,7 +71,10 @@ pub(crate) async fn fetch(socket: &Path) -> anyhow::Result<Image> {
     let answer: Answer = serde_json::from_slice(&message).unwrap_or_default();
     let file = File::from(fd);
     if !file.metadata()?.is_file() {
-        bail!("expected a regular file as disk image, found {} to be none", answer.path);
+        bail!(
+            "expected a regular file as disk image, found {} to be none",
+            answer.path
+        );
     }
     let flags = fcntl_getfl(&file)?;
     if flags.intersection(OFlags::RWMODE) != OFlags::RDONLY {
@@ -97,7 +103,10 @@ async fn connect(socket: &Path) -> anyhow::Result<UnixStream> {
             }
             Err(error) => {
                 return Err(error).with_context(|| {
-                    format!("connecting to the containerDisk helper at {}", socket.display())
+                    format!(
+                        "connecting to the containerDisk helper at {}",
+                        socket.display()
+                    )
                 });
             }
         }

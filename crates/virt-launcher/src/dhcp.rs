@@ -8,6 +8,7 @@
 //! The lease never ends: the address is the pod's, and lives as long as it.
 //! Source: RFC 2131, 2132, 3397 (search domains), 3442 (routes).
 
+mod packet;
 mod server;
 
 pub(crate) use server::serve;
@@ -16,13 +17,8 @@ use std::net::Ipv4Addr;
 
 use api::launcher::DhcpLease;
 use api::vmi::DhcpOptions as WishedOptions;
-use dhcproto::v4::{
-    DhcpOption, Encodable, Message, MessageType, Opcode, OptionCode, UnknownOption,
-};
-use dhcproto::{Decodable, Decoder};
 
-/// Shortest message that old clients take (RFC 1542).
-const MIN_MESSAGE: usize = 300;
+use packet::{Kind, Reply, Request, code};
 
 /// What one guest is told.
 #[derive(Clone, Debug)]
@@ -38,114 +34,68 @@ pub(crate) struct Offer {
 impl Offer {
     /// The answer to a packet, if it deserves one.
     pub(crate) fn reply(&self, packet: &[u8]) -> Option<Vec<u8>> {
-        // Looked at before decoding: Ethernet, six bytes of address, and ours.
-        if packet.get(..3)? != [1, 1, 6] || packet.get(28..34)? != self.mac {
-            return None;
-        }
-        let request = Message::decode(&mut Decoder::new(packet)).ok()?;
-        let for_another = match request.opts().get(OptionCode::ServerIdentifier) {
-            Some(DhcpOption::ServerIdentifier(server)) => *server != self.lease.server,
-            _ => false,
-        };
-        if for_another {
-            return None;
-        }
-        let DhcpOption::MessageType(kind) = request.opts().get(OptionCode::MessageType)? else {
-            return None;
-        };
-        let kind = match kind {
-            MessageType::Discover => MessageType::Offer,
-            MessageType::Request if self.asks_for_another_address(&request) => MessageType::Nak,
-            MessageType::Request | MessageType::Inform => MessageType::Ack,
-            _ => return None,
-        };
-        let inform = request.yiaddr() == Ipv4Addr::UNSPECIFIED
-            && matches!(
-                request.opts().get(OptionCode::MessageType),
-                Some(DhcpOption::MessageType(MessageType::Inform))
-            );
-        self.message(&request, kind, inform)
-    }
-
-    fn asks_for_another_address(&self, request: &Message) -> bool {
-        match request.opts().get(OptionCode::RequestedIpAddress) {
-            Some(DhcpOption::RequestedIpAddress(wanted)) => *wanted != self.lease.address,
-            _ => !request.ciaddr().is_unspecified() && request.ciaddr() != self.lease.address,
-        }
-    }
-
-    fn message(&self, request: &Message, kind: MessageType, inform: bool) -> Option<Vec<u8>> {
-        let mut reply = Message::new_with_id(
-            request.xid(),
-            request.ciaddr(),
-            Ipv4Addr::UNSPECIFIED,
-            self.lease.server,
-            Ipv4Addr::UNSPECIFIED,
-            &self.mac,
-        );
-        reply
-            .set_opcode(Opcode::BootReply)
-            .set_flags(request.flags());
-        let opts = reply.opts_mut();
-        opts.insert(DhcpOption::MessageType(kind));
-        opts.insert(DhcpOption::ServerIdentifier(self.lease.server));
-        if kind != MessageType::Nak {
-            self.options(opts, inform);
-            if !inform {
-                reply.set_yiaddr(self.lease.address);
-            }
-        }
-        let mut bytes = reply.to_vec().ok()?;
-        bytes.resize(bytes.len().max(MIN_MESSAGE), 0);
-        Some(bytes)
-    }
-
-    fn options(&self, opts: &mut dhcproto::v4::DhcpOptions, inform: bool) {
+        let request = Request::parse(packet)?;
         let lease = &self.lease;
-        if !inform {
-            opts.insert(DhcpOption::AddressLeaseTime(u32::MAX));
+        let for_another = request.server.is_some_and(|s| s != lease.server);
+        if request.mac != self.mac || for_another {
+            return None;
         }
-        opts.insert(DhcpOption::SubnetMask(mask(lease.prefix_len)));
-        if let Some(gateway) = lease.gateway {
-            opts.insert(DhcpOption::Router(vec![gateway]));
+        let wanted = match request.requested {
+            None if request.ciaddr.is_unspecified() => lease.address,
+            None => request.ciaddr,
+            Some(wanted) => wanted,
+        };
+        let kind = match request.kind {
+            Kind::Discover => Kind::Offer,
+            Kind::Request if wanted != lease.address => Kind::Nak,
+            Kind::Request | Kind::Inform => Kind::Ack,
+            Kind::Offer | Kind::Ack | Kind::Nak => return None,
+        };
+        // Who informs itself has an address already.
+        let leases = kind != Kind::Nak && request.kind != Kind::Inform;
+        let yours = if leases {
+            lease.address
+        } else {
+            Ipv4Addr::UNSPECIFIED
+        };
+        let mut reply = Reply::new(&request, kind, lease.server, yours);
+        if leases {
+            reply.option(code::LEASE_TIME, &u32::MAX.to_be_bytes());
         }
-        if !lease.dns.is_empty() {
-            opts.insert(DhcpOption::DomainNameServer(lease.dns.clone()));
+        if kind != Kind::Nak {
+            self.options(&mut reply);
+        }
+        Some(reply.finish())
+    }
+
+    fn options(&self, reply: &mut Reply) {
+        let lease = &self.lease;
+        reply.addresses(code::SUBNET_MASK, &[mask(lease.prefix_len)]);
+        // A client takes the routes in their order: before the default one.
+        reply.option(code::ROUTES, &self.routes());
+        reply.addresses(code::ROUTER, lease.gateway.as_slice());
+        reply.addresses(code::DNS, &lease.dns);
+        reply.option(code::HOSTNAME, lease.hostname.as_bytes());
+        // Windows takes its DNS suffix from here; the longest is the most specific.
+        if let Some(domain) = lease.search.iter().max_by_key(|d| d.len()) {
+            reply.option(code::DOMAIN_NAME, domain.as_bytes());
         }
         if let Ok(mtu) = u16::try_from(lease.mtu)
             && mtu >= 68
         {
-            opts.insert(DhcpOption::InterfaceMtu(mtu));
+            reply.option(code::MTU, &mtu.to_be_bytes());
         }
-        if !lease.hostname.is_empty() {
-            opts.insert(DhcpOption::Hostname(lease.hostname.clone()));
-        }
-        raw(opts, OptionCode::ClasslessStaticRoute, self.routes());
-        raw(opts, OptionCode::DomainSearch, search(&lease.search));
-        // Windows takes its DNS suffix from here; the longest is the most specific.
-        if let Some(domain) = lease.search.iter().max_by_key(|d| d.len()) {
-            opts.insert(DhcpOption::DomainName(domain.clone()));
-        }
+        reply.option(code::SEARCH, &search(&lease.search));
         let wished = &self.wished;
-        if let Some(name) = &wished.tftp_server_name {
-            raw(opts, OptionCode::TFTPServerName, name.clone().into_bytes());
-        }
-        if let Some(name) = &wished.boot_file_name {
-            raw(opts, OptionCode::BootfileName, name.clone().into_bytes());
-        }
-        let ntp: Vec<Ipv4Addr> = wished
-            .ntp_servers
-            .iter()
-            .flatten()
-            .filter_map(|s| s.parse().ok())
-            .collect();
-        if !ntp.is_empty() {
-            opts.insert(DhcpOption::NtpServers(ntp));
-        }
+        let text = |name: &Option<String>| name.clone().unwrap_or_default().into_bytes();
+        reply.option(code::TFTP_SERVER, &text(&wished.tftp_server_name));
+        reply.option(code::BOOT_FILE, &text(&wished.boot_file_name));
+        let ntp = wished.ntp_servers.iter().flatten();
+        let ntp: Vec<Ipv4Addr> = ntp.filter_map(|s| s.parse().ok()).collect();
+        reply.addresses(code::NTP, &ntp);
         for private in wished.private_options.iter().flatten() {
             if (224..=254).contains(&private.option) {
-                let code = OptionCode::from(private.option);
-                raw(opts, code, private.value.clone().into_bytes());
+                reply.option(private.option, private.value.as_bytes());
             }
         }
     }
@@ -197,12 +147,6 @@ impl Contains for DhcpLease {
 fn mask(prefix: u8) -> Ipv4Addr {
     let bits = u32::from(prefix.min(32));
     Ipv4Addr::from(u32::MAX.checked_shl(32 - bits).unwrap_or(0))
-}
-
-fn raw(opts: &mut dhcproto::v4::DhcpOptions, code: OptionCode, data: Vec<u8>) {
-    if !data.is_empty() {
-        opts.insert(DhcpOption::Unknown(UnknownOption::new(code, data)));
-    }
 }
 
 /// Search domains, each as its labels; the ones that are no domain, or do not

@@ -37,8 +37,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(crate) async fn run(args: Args) -> anyhow::Result<u8> {
     // First of all: the handler waits for this socket.
     let socket = args.private_dir.join(names::LAUNCHER_SOCKET);
-    let listener = server::listen(&socket)
-        .with_context(|| format!("listening on {}", socket.display()))?;
+    let listener =
+        server::listen(&socket).with_context(|| format!("listening on {}", socket.display()))?;
     let children = Children::start()?;
     let (queue, mut inbox) = mpsc::unbounded_channel();
     let (states, _) = watch::channel(DomainState::default());
@@ -71,7 +71,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<u8> {
     let code = loop {
         let inputs = tokio::select! {
             happening = inbox.recv() => match happening {
-                Some(Happening::Input(input)) => vec![input],
+                Some(Happening::Input(input)) => driver.with_unanswered(input),
                 Some(Happening::Monitor(line)) => driver.monitor_line(&line),
                 Some(Happening::Connected(id, replies)) => {
                     driver.connections.insert(id, replies);
@@ -266,6 +266,19 @@ impl Driver {
             let _ = queue.send(Happening::Input(Input::Exited(exit)));
         });
         Ok(())
+    }
+
+    /// Before the end of QEMU come the failures of what it did not answer.
+    fn with_unanswered(&mut self, input: Input) -> Vec<Input> {
+        let mut inputs = match (&input, &mut self.qemu) {
+            (Input::Exited(_), Some(qemu)) => {
+                qemu.pid = None;
+                qemu.monitor.hang_up()
+            }
+            _ => Vec::new(),
+        };
+        inputs.push(input);
+        inputs
     }
 
     /// A line from the monitor: answers go back, meanings are returned.

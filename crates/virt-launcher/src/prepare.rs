@@ -101,7 +101,11 @@ pub(crate) async fn prepare(
         vnc_socket: fresh_socket(&args.private_dir.join(names::VNC_SOCKET))?,
         efi_vars: efi_vars(args, &machine)?,
         ovmf_dir: text(&args.ovmf_dir)?,
-        data_dirs: args.data_dirs.iter().map(|d| text(d)).collect::<Result<_, _>>()?,
+        data_dirs: args
+            .data_dirs
+            .iter()
+            .map(|d| text(d))
+            .collect::<Result<_, _>>()?,
         media: media.into_iter().flatten().collect(),
         now: SystemTime::now()
             .duration_since(UNIX_EPOCH)

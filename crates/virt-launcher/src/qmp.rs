@@ -103,6 +103,20 @@ impl Monitor {
         (Vec::new(), meaning(pending, result).into_iter().collect())
     }
 
+    /// QEMU is gone: what was asked of it and not answered has failed.
+    pub(crate) fn hang_up(&mut self) -> Vec<Input> {
+        let pending = self.pending.drain();
+        let gone = || Err("QEMU ended before it answered".to_owned());
+        pending
+            .filter_map(|(_, pending)| match pending {
+                Pending::Command(command, Some(ticket)) => {
+                    Some(Input::Done(command, Some(ticket), gone()))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
     fn hello(&mut self) -> Vec<String> {
         let mut lines = vec![self.line(
             "qmp_capabilities",

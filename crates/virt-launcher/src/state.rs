@@ -236,6 +236,9 @@ impl Guest {
     }
 
     fn after_the_end(&self, input: &Input, actions: &mut Vec<Action>) {
+        if let Input::Done(_, Some(ticket), result) = input {
+            actions.push(Action::Reply(*ticket, result.clone()));
+        }
         if let Input::Request(ticket, op) = input {
             let result = match op {
                 Op::Watch | Op::Shutdown { .. } => Ok(()),
