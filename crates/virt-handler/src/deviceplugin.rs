@@ -65,9 +65,14 @@ pub(crate) fn start(
             device("/dev/vhost-net"),
         ),
     ] {
-        if works(&plugin) {
-            plugin.start(settings.device_plugins(), watcher.clone(), shutdown.clone());
-        }
+        let (directory, watcher, shutdown) =
+            (settings.device_plugins(), watcher.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            let found = tokio::task::spawn_blocking(move || works(&plugin).then_some(plugin)).await;
+            if let Ok(Some(plugin)) = found {
+                plugin.start(directory, watcher, shutdown);
+            }
+        });
     }
     tokio::spawn(join(states, offered));
     all

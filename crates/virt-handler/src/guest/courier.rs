@@ -164,6 +164,18 @@ impl Courier {
 
     /// Everything a guest needs, then the guest.
     async fn start(&self, link: &mut Link) -> Result<(), Ended> {
+        if self.is_over() {
+            // Too late: it was deleted, or given up, before its launcher was up.
+            let (done, _answer) = oneshot::channel();
+            return Ok(link
+                .send(
+                    Op::Shutdown {
+                        grace_seconds: Some(0),
+                    },
+                    done,
+                )
+                .await?);
+        }
         let sync = self.prepare(link.pid()).await.map_err(Ended::Prepare)?;
         let (done, mut answer) = oneshot::channel();
         link.send(Op::Sync(Box::new(sync)), done).await?;
@@ -185,6 +197,17 @@ impl Courier {
         reply.map_err(Ended::Prepare)?;
         self.tell(Input::SyncError(None));
         Ok(())
+    }
+
+    /// The VMI wants no guest any more.
+    fn is_over(&self) -> bool {
+        self.vmi.as_ref().is_some_and(|vmi| {
+            let is_final = vmi
+                .status
+                .as_ref()
+                .is_some_and(|status| status.phase.is_final());
+            is_final || vmi.metadata.deletion_timestamp.is_some()
+        })
     }
 
     async fn prepare(&self, pid: u32) -> Result<Sync, String> {
@@ -211,7 +234,7 @@ impl Courier {
     async fn fetch(&mut self) -> io::Result<()> {
         let api: Api<VirtualMachineInstance> =
             Api::namespaced(self.shared.client.clone(), &self.pod.namespace);
-        let vmi = api
+        let mut vmi = api
             .get(&self.pod.vmi_name)
             .await
             .map_err(io::Error::other)?;
@@ -221,6 +244,8 @@ impl Courier {
                 self.pod.vmi_name, self.pod.vmi_uid
             )));
         }
+        // Nobody here reads it, and it is longer than the rest.
+        vmi.metadata.managed_fields = None;
         self.vmi = Some(Box::new(vmi.clone()));
         self.told = true;
         self.tell(Input::Vmi(Box::new(vmi)));
