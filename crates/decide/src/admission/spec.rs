@@ -10,6 +10,7 @@ mod devices;
 mod disks;
 mod network;
 mod placement;
+mod scheduling;
 mod volumes;
 
 use std::fmt;
@@ -79,7 +80,7 @@ pub(super) fn check(path: &Path, spec: &Value, config: &ClusterConfig) -> Vec<Ca
     compute::machine(path, spec, config, &mut out);
     compute::cpu(path, spec, &mut out);
     placement::start_strategy(path, spec, &mut out);
-    placement::scheduling(path, spec, &mut out);
+    scheduling::check(path, spec, &mut out);
     network::check(path, spec, config, &mut out);
     disks::boot_order(path, spec, &mut out);
     devices::inputs(path, spec, &mut out);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bad_input;
+mod cases;
 mod kubevirt;
 mod manifests;
 mod shapes;
