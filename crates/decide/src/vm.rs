@@ -334,10 +334,7 @@ enum Ownership<'a> {
     Foreign(&'a VirtualMachineInstance),
 }
 
-fn ownership<'a>(
-    vm: &VirtualMachine,
-    vmi: Option<&'a VirtualMachineInstance>,
-) -> Ownership<'a> {
+fn ownership<'a>(vm: &VirtualMachine, vmi: Option<&'a VirtualMachineInstance>) -> Ownership<'a> {
     let Some(vmi) = vmi else {
         return Ownership::None;
     };
@@ -385,3 +382,6 @@ fn finalizers_patch(meta: &ObjectMeta, finalizers: &[String]) -> Value {
 mod tests;
 #[cfg(test)]
 mod world;
+
+#[cfg(test)]
+pub(crate) use world::merge as tests_merge;

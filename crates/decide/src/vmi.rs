@@ -122,7 +122,11 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Plan<Op> {
             },
         }
     }
-    for pod in observed.pods.iter().filter(|pod| !pod.is_down_or_going_down()) {
+    for pod in observed
+        .pods
+        .iter()
+        .filter(|pod| !pod.is_down_or_going_down())
+    {
         if let Some(patch) = gate_patch(vmi, pod, now) {
             plan.push(Op::PatchPodStatus {
                 name: pod.name.clone(),

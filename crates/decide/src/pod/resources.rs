@@ -173,7 +173,7 @@ fn bytes(path: &str, quantity: &Quantity) -> Result<u64, RenderError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
     use super::*;
     use serde_json::{Value, json};
 

@@ -129,7 +129,10 @@ fn start_failure(
     if !restarts || ran {
         return None;
     }
-    let Some(vmi) = vmi.filter(|vmi| is_final(vmi)) else {
+    // One that was told to go did not fail to start: a start that is queued
+    // behind it must not wait (upstream counts it).
+    let ended = vmi.filter(|vmi| is_final(vmi) && vmi.metadata.deletion_timestamp.is_none());
+    let Some(vmi) = ended else {
         return known;
     };
     let counted = known

@@ -31,18 +31,17 @@ pub(super) fn next(
         status.phase,
         Phase::Unset | Phase::Pending | Phase::Scheduling
     );
-    if status.phase != next.phase {
-        status.phase = next.phase;
-        let known = status
-            .phase_transition_timestamps
-            .iter()
-            .any(|transition| transition.phase == next.phase);
-        if !known {
-            status.phase_transition_timestamps.push(PhaseTransition {
-                phase: next.phase,
-                phase_transition_timestamp: Time(now),
-            });
-        }
+    status.phase = next.phase;
+    let known = status
+        .phase_transition_timestamps
+        .iter()
+        .any(|transition| transition.phase == next.phase);
+    // Pending as well, and Running: "did it ever run?" is read from this list.
+    if !known {
+        status.phase_transition_timestamps.push(PhaseTransition {
+            phase: next.phase,
+            phase_transition_timestamp: Time(now),
+        });
     }
     if !next.reason.is_empty() {
         next.reason.clone_into(&mut status.reason);
