@@ -239,7 +239,7 @@ impl Driver {
             helpers,
         } = prepared;
         self.helpers = helpers;
-        let running = process::start(&mut command, &self.children)
+        let running = process::start(&mut command, &self.children, true)
             .with_context(|| format!("starting {}", self.args.qemu.display()))?;
         drop(inherited);
         let (agent, wishes) = mpsc::unbounded_channel();

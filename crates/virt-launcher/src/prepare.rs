@@ -190,7 +190,7 @@ async fn cloud_init(
         .args(["-volid", kind.label(), "-output"])
         .arg(&path)
         .arg(&staging);
-    let running = process::start(&mut command, children)
+    let running = process::start(&mut command, children, false)
         .with_context(|| format!("starting {}", args.xorriso.display()))?;
     let (ending, said) = running.end().await;
     if let Err(status) = ending {

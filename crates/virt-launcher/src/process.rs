@@ -5,11 +5,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process::{Child, Command, Stdio};
 
 use rustix::io::{FdFlags, fcntl_setfd};
-use tokio::io::AsyncReadExt;
+use tokio::io::BufReader;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 use crate::children::{Children, Ending};
+use crate::lines;
 
 /// How much of a program's standard error is kept: its end.
 const TAIL: usize = 4 << 10;
@@ -31,12 +32,12 @@ pub(crate) struct Running {
     tail: oneshot::Receiver<String>,
 }
 
-/// Starts a program with nothing on its standard input and output; what it
-/// writes to its standard error goes to ours as well.
+/// Starts a program with nothing on its standard input and output. The end of
+/// what it writes to its standard error is kept; with `log`, all of it is logged.
 ///
 /// # Errors
 /// When it cannot be started.
-pub(crate) fn start(command: &mut Command, children: &Children) -> io::Result<Running> {
+pub(crate) fn start(command: &mut Command, children: &Children, log: bool) -> io::Result<Running> {
     let mut child: Child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -47,7 +48,7 @@ pub(crate) fn start(command: &mut Command, children: &Children) -> io::Result<Ru
     if let Some(stderr) = child.stderr.take() {
         let pipe = pipe::Receiver::from_owned_fd(OwnedFd::from(stderr))?;
         tokio::spawn(async move {
-            let _ = sender.send(follow(pipe).await);
+            let _ = sender.send(follow(pipe, log).await);
         });
     }
     let pid = i32::try_from(child.id())
@@ -71,19 +72,21 @@ impl Running {
     }
 }
 
-/// Logs what comes and keeps its end.
-async fn follow(mut pipe: pipe::Receiver) -> String {
-    let mut tail: Vec<u8> = Vec::new();
-    let mut buffer = vec![0; 1024];
-    while let Ok(n) = pipe.read(&mut buffer).await {
-        if n == 0 {
-            break;
+/// Keeps the end of what comes, and logs it line by line when told to.
+async fn follow(pipe: pipe::Receiver, log: bool) -> String {
+    let mut reader = BufReader::with_capacity(1024, pipe);
+    let mut tail = String::new();
+    while let Ok(Some(line)) = lines::next(&mut reader, TAIL).await {
+        let line = String::from_utf8_lossy(&line);
+        if log {
+            tracing::warn!("{line}");
         }
-        let text = &buffer[..n];
-        tracing::warn!("{}", String::from_utf8_lossy(text).trim_end());
-        tail.extend_from_slice(text);
-        let surplus = tail.len().saturating_sub(TAIL);
-        tail.drain(..surplus);
+        tail.push_str(&line);
+        tail.push('\n');
+        while tail.len() > TAIL {
+            let end = tail.find('\n').map_or(tail.len(), |at| at + 1);
+            tail.drain(..end);
+        }
     }
-    String::from_utf8_lossy(&tail).into_owned()
+    tail
 }

@@ -189,6 +189,8 @@ pub(crate) struct Guest {
     killed: bool,
     /// A soft reboot by the power button is under way.
     soft_reboot: bool,
+    /// The guest shut down for a soft reboot and is being reset: stopped, not paused.
+    restarting: bool,
     /// What the last words of QEMU mean for the exit.
     last_words: Option<DomainPhase>,
 }
@@ -352,16 +354,18 @@ impl Guest {
         match event {
             Event::Stop if self.soft_reboot && self.last_words.is_some() => {}
             Event::Stop => {
-                self.stopped = true;
+                self.stopped = !self.restarting;
                 self.show();
             }
             Event::Resume => {
+                self.restarting = false;
                 self.stopped = false;
                 self.state.message.clear();
                 self.show();
             }
             Event::Shutdown { guest, .. } if guest && self.soft_reboot && !self.ending => {
                 self.give_up_soft_reboot(actions);
+                self.restarting = true;
                 actions.push(Action::Command(Command::Reset, None));
                 actions.push(Action::Command(Command::Cont, None));
             }

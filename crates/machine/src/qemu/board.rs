@@ -25,7 +25,6 @@ pub(super) fn push(machine: &Machine, runtime: &Runtime, argv: &mut Vec<String>)
                 .with("elevateprivileges", "deny")
                 .with("spawn", "deny")
                 .with("resourcecontrol", "deny"),
-            &Pairs::new("-msg", "").with("timestamp", "on"),
             // The launcher gives the word once it listens to events.
             &Flag("-S"),
         ],

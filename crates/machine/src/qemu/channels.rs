@@ -67,9 +67,9 @@ pub(super) fn push_devices(machine: &Machine, places: &Places, argv: &mut Vec<St
         );
     }
     if machine.graphics {
-        // UEFI needs no legacy VGA; as upstream.
+        // UEFI needs no legacy VGA, and has its own driver instead of a ROM; as upstream.
         let video = match machine.firmware {
-            Firmware::Efi { .. } => Device::new("bochs-display", "video0"),
+            Firmware::Efi { .. } => Device::new("bochs-display", "video0").with("romfile", ""),
             Firmware::Bios { .. } => Device::new("VGA", "video0").with("vgamem_mb", 16),
         };
         push_all(argv, &[&video.with("bus", "pcie.0").with("addr", "0x1")]);

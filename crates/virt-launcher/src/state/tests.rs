@@ -228,7 +228,7 @@ fn a_soft_reboot_without_agent_resets_after_the_guests_shutdown() {
         words(&guest.handle(shutdown(true))),
         ["ExitOnShutdown", "disarm SoftReboot", "Reset", "Cont"]
     );
-    guest.handle(Input::Event(Event::Stop));
+    assert!(guest.handle(Input::Event(Event::Stop)).is_empty());
     guest.handle(Input::Event(Event::Resume));
     assert_eq!(guest.state().phase, DomainPhase::Running);
     guest.handle(shutdown(true));
