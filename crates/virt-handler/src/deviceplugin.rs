@@ -5,6 +5,9 @@ mod plugin;
 mod proto;
 mod service;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -15,6 +15,9 @@ mod courier;
 mod keeper;
 mod secrets;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -12,7 +12,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::VirtualMachineInstance;
 use api::launcher::{DomainPhase, DomainState, Op, Sync};
@@ -76,7 +76,11 @@ impl Courier {
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut wait = WAIT.0;
         loop {
+            let begin = Instant::now();
             let ended = self.round(&mut commands).await.err();
+            if begin.elapsed() > WAIT.1 {
+                wait = WAIT.0;
+            }
             if let Some(state) = last_state(&self.directory).filter(|state| state.phase.is_final())
             {
                 self.tell(Input::State(Box::new(state)));
