@@ -27,6 +27,16 @@ fn nobody_changes_the_spec_of_an_instance() {
 }
 
 #[test]
+fn only_components_change_the_grace_period() {
+    let old = stored_vmi();
+    let new = with(old.clone(), "/spec/terminationGracePeriodSeconds", json!(1));
+    for (old, new) in [(&old, &new), (&new, &old)] {
+        assert!(validate(new, old, CONTROLLER).allowed);
+        assert!(!validate(new, old, ALICE).allowed);
+    }
+}
+
+#[test]
 fn a_status_by_a_stranger_is_put_back() {
     let old = stored_vmi();
     let new = with(old.clone(), "/status/phase", json!("Running"));
