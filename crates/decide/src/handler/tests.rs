@@ -1,3 +1,4 @@
+//! The decision table, and small worlds in which a plan is applied and decided again.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 use api::launcher::AgentInfo;
 use serde_json::from_value;
