@@ -58,6 +58,11 @@ pub struct PodFacts {
     pub exit_code: Option<i32>,
     /// When `compute` ended.
     pub finished_at: Option<Timestamp>,
+    /// Why the pod or `compute` ended (`Evicted`, `StartError`, `OOMKilled`);
+    /// empty while it runs and when it ended well.
+    pub end_reason: String,
+    /// The words that go with it.
+    pub end_message: String,
 }
 
 impl PodFacts {
@@ -131,6 +136,16 @@ impl From<&Pod> for PodFacts {
         {
             facts.exit_code = Some(end.exit_code);
             facts.finished_at = end.finished_at.as_ref().map(|time| time.0);
+            if end.exit_code != 0 {
+                facts.end_reason = end.reason.clone().unwrap_or_default();
+                facts.end_message = end.message.clone().unwrap_or_default();
+            }
+        }
+        if facts.phase == PodPhase::Failed
+            && let Some(reason) = &status.reason
+        {
+            facts.end_reason.clone_from(reason);
+            facts.end_message = status.message.clone().unwrap_or_default();
         }
         facts
     }
@@ -230,7 +245,8 @@ mod tests {
         let pod: Pod = serde_json::from_value(json!({
             "status": {"phase": "Failed", "containerStatuses": [
                 {"name": "compute", "image": "", "imageID": "", "ready": false, "restartCount": 0,
-                 "state": {"terminated": {"exitCode": 3, "finishedAt": "2026-01-02T03:04:05Z"}}},
+                 "state": {"terminated": {"exitCode": 3, "reason": "Error",
+                    "message": "boom", "finishedAt": "2026-01-02T03:04:05Z"}}},
                 {"name": "volumeroot", "image": "", "imageID": "", "ready": false, "restartCount": 0,
                  "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
             ]}
@@ -239,6 +255,10 @@ mod tests {
         let facts = PodFacts::from(&pod);
         assert!(facts.is_over() && !facts.all_terminated);
         assert_eq!(facts.exit_code, Some(3));
+        assert_eq!(
+            (facts.end_reason.as_str(), facts.end_message.as_str()),
+            ("Error", "boom")
+        );
         assert_eq!(
             facts.finished_at.unwrap().to_string(),
             "2026-01-02T03:04:05Z"

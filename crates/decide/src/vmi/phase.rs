@@ -17,7 +17,7 @@ pub(super) struct Next {
     /// The phase; often the present one.
     pub(super) phase: Phase,
     /// Word for `status.reason`; empty to leave it.
-    pub(super) reason: &'static str,
+    pub(super) reason: String,
     /// Ask the API server for the pod before believing that it is gone.
     pub(super) confirm: bool,
     /// Decide again at this time.
@@ -30,7 +30,7 @@ impl Next {
     fn to(phase: Phase) -> Self {
         Self {
             phase,
-            reason: "",
+            reason: String::new(),
             confirm: false,
             look_again: None,
             event: None,
@@ -51,7 +51,7 @@ pub(super) fn next(observed: &Observed<'_>, phase: Phase, now: Timestamp) -> Nex
             ..Next::to(phase)
         },
         (_, None) => ended(observed, Phase::Failed),
-        (Phase::Scheduling, Some(pod)) if pod.is_over() => ended(observed, outcome(pod)),
+        (Phase::Scheduling, Some(pod)) if pod.is_over() => ended_with(observed, pod),
         (Phase::Scheduling, Some(pod)) if pod.deleting => ended(observed, Phase::Failed),
         (Phase::Scheduling, Some(pod))
             if pod.containers_ready && !pod.node.is_empty() && !deleting =>
@@ -75,7 +75,7 @@ fn over(observed: &Observed<'_>, pod: &PodFacts, phase: Phase, now: Timestamp) -
             look_again: Some(due),
             ..Next::to(phase)
         },
-        _ => ended(observed, outcome(pod)),
+        _ => ended_with(observed, pod),
     }
 }
 
@@ -85,6 +85,27 @@ fn outcome(pod: &PodFacts) -> Phase {
         Phase::Succeeded
     } else {
         Phase::Failed
+    }
+}
+
+/// The pod is over: its exit code says how, and a failure says why.
+fn ended_with(observed: &Observed<'_>, pod: &PodFacts) -> Next {
+    let phase = outcome(pod);
+    let next = ended(observed, phase);
+    if next.event.is_some() || phase == Phase::Succeeded || pod.end_reason.is_empty() {
+        return next;
+    }
+    Next {
+        reason: pod.end_reason.clone(),
+        event: Some(Event {
+            warning: true,
+            reason: "LauncherFailed",
+            message: format!(
+                "The launcher pod {} failed: {}: {}",
+                pod.name, pod.end_reason, pod.end_message
+            ),
+        }),
+        ..next
     }
 }
 
@@ -98,7 +119,7 @@ fn ended(observed: &Observed<'_>, phase: Phase) -> Next {
         .as_ref()
         .map_or("", |status| status.node_name.as_str());
     Next {
-        reason: "NodeUnresponsive",
+        reason: "NodeUnresponsive".to_owned(),
         event: Some(Event {
             warning: false,
             reason: "NodeUnresponsive",

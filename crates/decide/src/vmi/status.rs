@@ -44,7 +44,7 @@ pub(super) fn next(
         });
     }
     if !next.reason.is_empty() {
-        next.reason.clone_into(&mut status.reason);
+        status.reason.clone_from(&next.reason);
     }
     if ours {
         set_pod_scheduled(&mut status.conditions, pod, next.phase, now);

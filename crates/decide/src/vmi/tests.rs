@@ -205,6 +205,22 @@ fn a_pod_that_is_over_waits_for_the_handlers_word() {
 }
 
 #[test]
+fn a_pod_that_failed_says_why_in_the_status_and_an_event() {
+    let evicted = PodFacts {
+        end_reason: "Evicted".to_owned(),
+        end_message: "low on memory".to_owned(),
+        ..over(1, -60)
+    };
+    let plan = run(&vmi("Scheduling"), &[evicted]);
+    assert_eq!(patch(&plan)["status"]["reason"], "Evicted");
+    let event = plan.steps.last().unwrap().done.as_ref().unwrap();
+    assert!(
+        event.warning && event.message.contains("low on memory"),
+        "{event:?}"
+    );
+}
+
+#[test]
 fn a_pod_is_made_once_and_only_while_it_is_wanted() {
     let made = run(&vmi("Pending"), &[]);
     let [
