@@ -10,6 +10,21 @@ use super::{BRIDGE, NetworkError, UPLINK, UPLINK_PORT, find, quiet, tap};
 /// Address length of the DHCP server: nothing else is on its link.
 const SERVER_PREFIX: u8 = 32;
 
+/// Keeps DHCP between the guest and its own server: without it every pod of
+/// the node's bridge hears the guest ask, and the fastest that answers is its
+/// gateway.
+const OWN_DHCP: &str = "\
+table bridge kubevirt {}
+delete table bridge kubevirt
+table bridge kubevirt {
+  chain forward {
+    type filter hook forward priority 0;
+    iifname \"tap0\" udp dport 67 drop
+    oifname \"tap0\" udp dport 68 drop
+  }
+}
+";
+
 /// Joins; every step looks first.
 pub(super) fn join(links: &Links, record: &Record, pod_uid: &str) -> Result<(), NetworkError> {
     if links.find(UPLINK_PORT)?.is_none() {
@@ -36,6 +51,10 @@ pub(super) fn join(links: &Links, record: &Record, pod_uid: &str) -> Result<(), 
     quiet(UPLINK_PORT)?;
     if !port.up {
         links.set_up(port.index, true)?;
+    }
+    if let Err(error) = host::nft::apply(OWN_DHCP) {
+        // Kernels without nft for bridges: the guest's own server still answers.
+        tracing::warn!("the guest's DHCP requests leave its pod: {error}");
     }
     tap(links, &record.nic, bridge.index)?;
     if let Some(lease) = &record.nic.dhcp {

@@ -194,6 +194,12 @@ fn a_bridged_guest_is_the_pod_for_everybody() {
         "{addresses}"
     );
 
+    let (_, rules) = lab.in_namespace("pod", "nft list table bridge kubevirt");
+    assert!(
+        rules.contains("iifname \"tap0\" udp dport 67 drop"),
+        "{rules}"
+    );
+
     lab.guest(&networks);
     assert!(lab.connects("client", "10.77.0.5", "guest"));
     assert!(lab.connects("node", "10.77.0.5", "guest"));
