@@ -421,3 +421,6 @@ fn what_failed(key: &Key, reason: &str) -> &'static str {
         (Key::Node(_), _) => "cannot patch the node",
     }
 }
+
+#[cfg(test)]
+mod tests;
