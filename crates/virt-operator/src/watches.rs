@@ -152,3 +152,20 @@ fn map<A, B>(event: Event<A>, f: impl Fn(A) -> B) -> Event<B> {
         Event::Deleted(one) => Event::Deleted(f(one)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_managed_kind_has_a_path() {
+        for kind in &MANAGED {
+            let part = if kind.namespaced {
+                "/namespaces/ns/"
+            } else {
+                "/v1/"
+            };
+            assert!(target(kind, "ns").path().contains(part));
+        }
+    }
+}
