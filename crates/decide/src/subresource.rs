@@ -21,7 +21,9 @@ mod object;
 mod plan;
 mod refusal;
 
-pub use instance::{console, node, of_machine, pause, port_forward, unpause, vnc};
+pub use instance::{
+    console, node, of_machine, pause, port_forward, reset_failed, soft_reboot, unpause, vnc,
+};
 pub use lifecycle::{restart, restart_options, start, stop};
 pub use plan::{Patch, Plan, Target};
 pub use refusal::{Refusal, Subject};

@@ -174,6 +174,8 @@ impl App {
             Action::Restart => lifecycle::restart(self, target, request).await,
             Action::Pause => lifecycle::pause(self, target, request).await,
             Action::Unpause => lifecycle::unpause(self, target, request).await,
+            Action::SoftReboot => lifecycle::soft_reboot(self, target).await,
+            Action::Reset => lifecycle::reset(self, target).await,
             Action::Console => stream::serve(self, call, Kind::Console, request).await,
             Action::Vnc => stream::serve(self, call, Kind::Vnc, request).await,
             Action::PortForward => portforward::serve(self, target, request).await,

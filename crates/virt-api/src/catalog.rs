@@ -42,6 +42,8 @@ pub(crate) enum Action {
     Restart,
     Pause,
     Unpause,
+    SoftReboot,
+    Reset,
     Console,
     Vnc,
     PortForward,
@@ -80,9 +82,6 @@ const NO_HOTPLUG: Action = Action::Refused(Fixed::BadRequest(
 const NO_DUMP: Action = Action::Refused(Fixed::NotServed("memory dumps are not in this version"));
 const NO_FREEZE: Action = Action::Refused(Fixed::NotServed(
     "freezing guest file systems is not in this version",
-));
-const NO_RESET: Action = Action::Refused(Fixed::NotServed(
-    "reset and soft reboot are not in this version; restart the VirtualMachine instead",
 ));
 const NO_BACKUP: Action = Action::Refused(Fixed::NotServed("backups are not in this version"));
 const NO_SEV: Action = Action::Refused(Fixed::BadRequest(
@@ -133,8 +132,8 @@ pub(crate) static ENTRIES: [Entry; 37] = [
     put(Instance, "unpause", true, Action::Unpause),
     put(Instance, "freeze", true, NO_FREEZE),
     put(Instance, "unfreeze", true, NO_FREEZE),
-    put(Instance, "reset", true, NO_RESET),
-    put(Instance, "softreboot", true, NO_RESET),
+    put(Instance, "reset", true, Action::Reset),
+    put(Instance, "softreboot", true, Action::SoftReboot),
     put(Machine, "start", true, Action::Start),
     put(Machine, "stop", true, Action::Stop),
     put(Machine, "restart", true, Action::Restart),

@@ -97,6 +97,20 @@ where
     told(app, target, &vmi, "unpause", &options).await
 }
 
+/// A reboot that the guest does itself. Upstream takes no options.
+pub(crate) async fn soft_reboot(app: &Arc<App>, target: &Target<'_>) -> Result<Answer, Refusal> {
+    let vmi = app.instance(target).await?;
+    decision::soft_reboot(&vmi)?;
+    told(app, target, &vmi, "softreboot", &PauseOptions::default()).await
+}
+
+/// The reset button. Upstream takes no options.
+pub(crate) async fn reset(app: &Arc<App>, target: &Target<'_>) -> Result<Answer, Refusal> {
+    let vmi = app.instance(target).await?;
+    let outcome = told(app, target, &vmi, "reset", &PauseOptions::default()).await;
+    outcome.map_err(|refusal| decision::reset_failed(&vmi, refusal))
+}
+
 /// Reads, decides and patches, again when somebody was faster. Success is 202.
 async fn patched(
     app: &Arc<App>,

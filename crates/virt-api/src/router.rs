@@ -228,7 +228,10 @@ mod tests {
             action(&Method::GET, &format!("{VM}/portforward/53/udp")),
             "PortForward 53,udp"
         );
-        assert_eq!(action(&Method::GET, &format!("{VM}/portforward")), "Unknown");
+        assert_eq!(
+            action(&Method::GET, &format!("{VM}/portforward")),
+            "Unknown"
+        );
         assert_eq!(action(&Method::GET, &format!("{VM}/nonsense")), "Unknown");
         assert!(action(&Method::PUT, &format!("{VMI}/sev/setupsession")).starts_with("Refused"));
     }

@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 /// Controls virtual machine related operations on your kubernetes cluster.
 #[derive(Debug, Parser)]
-#[command(disable_version_flag = true, about, long_about = None)]
+#[command(disable_version_flag = true)]
 pub(crate) struct Cli {
     /// How to reach the cluster.
     #[command(flatten)]
@@ -59,7 +59,7 @@ pub(crate) struct Connection {
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) client_key: Option<PathBuf>,
     /// If true, the server's certificate will not be checked for validity
-    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
     pub(crate) insecure_skip_tls_verify: bool,
     /// Server name to use for server certificate validation
     #[arg(long, global = true, value_name = "NAME")]
@@ -81,6 +81,10 @@ pub(crate) enum Verb {
     Pause(PauseArgs),
     /// Unpause a virtual machine
     Unpause(PauseArgs),
+    /// Soft reboot a virtual machine instance
+    SoftReboot(NameArgs),
+    /// Reset a virtual machine instance
+    Reset(NameArgs),
     /// Connect to a console of a virtual machine instance.
     Console(ConsoleArgs),
     /// Open a vnc connection to a virtual machine instance.
@@ -111,10 +115,10 @@ pub(crate) struct StartArgs {
     #[arg(value_name = "VM")]
     pub(crate) name: String,
     /// If set to true, start virtual machine in paused state
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
     pub(crate) paused: bool,
     /// Check only, change nothing
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
     pub(crate) dry_run: bool,
 }
 
@@ -125,13 +129,13 @@ pub(crate) struct StopArgs {
     #[arg(value_name = "VM")]
     pub(crate) name: String,
     /// Use the given grace period instead of the machine's own; needs --grace-period
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
     pub(crate) force: bool,
     /// Seconds given to the guest to terminate gracefully; needs --force. A restart takes 0 only
     #[arg(long, allow_negative_numbers = true, value_name = "SECONDS")]
     pub(crate) grace_period: Option<i64>,
     /// Check only, change nothing
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
     pub(crate) dry_run: bool,
 }
 
@@ -142,8 +146,16 @@ pub(crate) struct PauseArgs {
     #[arg(num_args = 1..=2, required = true, value_name = "[vm|vmi] NAME")]
     pub(crate) what: Vec<String>,
     /// Check only, change nothing
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
     pub(crate) dry_run: bool,
+}
+
+/// Arguments of soft-reboot and reset.
+#[derive(Debug, Args)]
+pub(crate) struct NameArgs {
+    /// Name of the VirtualMachineInstance
+    #[arg(value_name = "VMI")]
+    pub(crate) name: String,
 }
 
 /// Arguments of console.
@@ -167,10 +179,10 @@ pub(crate) struct VncArgs {
     #[arg(long, default_value = "127.0.0.1")]
     pub(crate) address: String,
     /// Run only the proxy and show the port where VNC viewers can connect
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
     pub(crate) proxy_only: bool,
     /// Preserve an existing VNC session instead of dropping it
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
     pub(crate) preserve_session: bool,
     /// Port of the proxy; any free one when 0
     #[arg(long, default_value_t = 0)]
@@ -192,7 +204,7 @@ pub(crate) struct PortForwardArgs {
     #[arg(required = true, value_name = "PORT")]
     pub(crate) ports: Vec<String>,
     /// Forward the tunnel to stdout/stdin; works with a single port only
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
     pub(crate) stdio: bool,
     /// Address the local ports are opened on
     #[arg(long, default_value = "127.0.0.1")]
@@ -242,10 +254,10 @@ pub(crate) struct ScpArgs {
     /// Where to: a local path or [user@]type/name[/namespace]:path
     pub(crate) to: String,
     /// Recursively copy entire directories
-    #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
     pub(crate) recursive: bool,
     /// Preserve modification times, access times and modes
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
     pub(crate) preserve: bool,
     #[command(flatten)]
     pub(crate) options: SshOptions,
@@ -255,7 +267,7 @@ pub(crate) struct ScpArgs {
 #[derive(Debug, Args)]
 pub(crate) struct VersionArgs {
     /// Client version only (no server required)
-    #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", hide_possible_values = true, hide_default_value = true, value_name = "BOOL")]
     pub(crate) client: bool,
 }
 

@@ -42,7 +42,8 @@ pub(crate) async fn run(connection: &Connection, args: &ConsoleArgs) -> anyhow::
         }
     };
     let outcome = attach(&args.name, sender, receiver, &mut signals).await;
-    if let Err(Broken::Abnormal) = &outcome {
+    // 1005: the guest's end of the serial port closed.
+    if let Err(Broken::Abnormal | Broken::Closed { code: 1005, .. }) = &outcome {
         err_raw(
             "\nYou were disconnected from the console. This could be caused by one of the following:\n \
              - the target VM was powered off\n \

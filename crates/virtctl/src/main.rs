@@ -88,6 +88,8 @@ async fn run(cli: Cli, mut command: clap::Command, program: &str) -> anyhow::Res
         Verb::Restart(args) => verbs::restart(connection, &args).await?,
         Verb::Pause(args) => verbs::pause(connection, &args).await?,
         Verb::Unpause(args) => verbs::unpause(connection, &args).await?,
+        Verb::SoftReboot(args) => verbs::soft_reboot(connection, &args.name).await?,
+        Verb::Reset(args) => verbs::reset(connection, &args.name).await?,
         Verb::Console(args) => console::run(connection, &args).await?,
         Verb::Vnc(args) => vnc::run(connection, args).await?,
         Verb::PortForward(args) => portforward::run(connection, args).await?,

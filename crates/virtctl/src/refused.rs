@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-const VERBS: [&str; 23] = [
+const VERBS: [&str; 21] = [
     "addvolume",
     "adm",
     "create",
@@ -20,8 +20,6 @@ const VERBS: [&str; 23] = [
     "objectgraph",
     "permitted-devices",
     "removevolume",
-    "reset",
-    "soft-reboot",
     "template",
     "usbredir",
     "userlist",

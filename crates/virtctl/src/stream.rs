@@ -31,11 +31,11 @@ pub(crate) enum Broken {
     #[error("websocket: close 1006 (abnormal closure): unexpected EOF")]
     Abnormal,
     /// The server said why.
-    #[error("websocket: close {code}: {reason}")]
+    #[error("websocket: close {code}{reason}")]
     Closed {
         /// Close code of RFC 6455.
         code: u16,
-        /// Its words.
+        /// Its words, after a colon.
         reason: String,
     },
     /// The connection failed.
@@ -118,12 +118,12 @@ fn farewell(frame: Option<&CloseFrame>) -> Result<Option<Bytes>, Broken> {
         Some(frame) if frame.code == CloseCode::Normal => Ok(None),
         Some(frame) => Err(Broken::Closed {
             code: frame.code.into(),
-            reason: frame.reason.to_string(),
+            reason: format!(": {}", frame.reason),
         }),
         // RFC 6455, section 7.1.5: a close frame without a code is 1005.
         None => Err(Broken::Closed {
             code: 1005,
-            reason: "(no status)".to_owned(),
+            reason: " (no status)".to_owned(),
         }),
     }
 }

@@ -107,6 +107,39 @@ pub(crate) async fn unpause(connection: &Connection, args: &PauseArgs) -> anyhow
     Ok(())
 }
 
+pub(crate) async fn soft_reboot(connection: &Connection, name: &str) -> anyhow::Result<()> {
+    let cluster = Cluster::connect(connection).await?;
+    cluster
+        .put(
+            Kind::Instance.plural(),
+            name,
+            "softreboot",
+            &serde_json::json!({}),
+        )
+        .await
+        .map_err(|error| {
+            anyhow!("Error soft rebooting VirtualMachineInstance {name}: {error:#}")
+        })?;
+    out(format!("VMI {name} was scheduled to soft-reboot"));
+    Ok(())
+}
+
+pub(crate) async fn reset(connection: &Connection, name: &str) -> anyhow::Result<()> {
+    let cluster = Cluster::connect(connection).await?;
+    cluster
+        .put(
+            Kind::Instance.plural(),
+            name,
+            "reset",
+            &serde_json::json!({}),
+        )
+        .await
+        // "reseting" is upstream's spelling.
+        .map_err(|error| anyhow!("Error reseting VirtualMachineInstance {name}: {error:#}"))?;
+    out(format!("VMI {name} was scheduled to reset"));
+    Ok(())
+}
+
 fn scheduled(name: &str, verb: &str) {
     out(format!("VM {name} was scheduled to {verb}"));
 }

@@ -49,6 +49,40 @@ pub fn unpause(vm: Option<&Value>, vmi: &Value) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Decides `PUT …/softreboot`.
+///
+/// # Errors
+/// 409 when it does not run, is paused, or nothing in the guest would hear it.
+pub fn soft_reboot(vmi: &Value) -> Result<(), Refusal> {
+    if !is_running(vmi) {
+        return Err(conflict(vmi, "VM is not running"));
+    }
+    if is_true(vmi, PAUSED) {
+        return Err(conflict(vmi, "VMI is paused"));
+    }
+    let deaf = vmi["spec"]["domain"]["features"]["acpi"]["enabled"] == false;
+    if deaf && !is_true(vmi, "AgentConnected") {
+        let why = "VMI neither have the agent connected nor the ACPI feature enabled";
+        return Err(conflict(vmi, why));
+    }
+    Ok(())
+}
+
+/// The refusal of `PUT …/reset` with the phase in its words, where that is the
+/// reason.
+#[must_use]
+pub fn reset_failed(vmi: &Value, refusal: Refusal) -> Refusal {
+    if is_running(vmi) {
+        return refusal;
+    }
+    let message = format!(
+        "Failed to reset non-running VMI with phase {}: {}",
+        phase(vmi),
+        refusal.message
+    );
+    Refusal { message, ..refusal }
+}
+
 /// Decides `GET …/console`.
 ///
 /// # Errors
@@ -199,6 +233,32 @@ mod tests {
         assert_eq!(answer(pause(&probed)).0, 403);
         probed["spec"]["livenessProbe"] = json!({"guestAgentPing": {}});
         assert_eq!(answer(pause(&probed)).0, 200);
+    }
+
+    #[test]
+    fn a_soft_reboot_needs_a_guest_that_hears_it() {
+        assert_eq!(answer(soft_reboot(&vmi("Running"))).0, 200);
+        assert_eq!(
+            answer(soft_reboot(&paused())),
+            wrapped(409, "VMI is paused")
+        );
+        assert_eq!(
+            answer(soft_reboot(&vmi("Scheduled"))),
+            wrapped(409, "VM is not running")
+        );
+        let mut deaf = vmi("Running");
+        deaf["spec"] = json!({"domain": {"features": {"acpi": {"enabled": false}}}});
+        assert_eq!(answer(soft_reboot(&deaf)).0, 409);
+        deaf["status"]["conditions"] = json!([{"type": "AgentConnected", "status": "True"}]);
+        assert_eq!(answer(soft_reboot(&deaf)).0, 200);
+    }
+
+    #[test]
+    fn a_reset_that_fails_names_the_phase() {
+        let refusal = reset_failed(&vmi("Succeeded"), node(&vmi("Succeeded")).unwrap_err());
+        assert!(refusal.message.starts_with(
+            "Failed to reset non-running VMI with phase Succeeded: Unable to connect"
+        ));
     }
 
     #[test]
