@@ -223,3 +223,27 @@ pub fn refused() -> Vec<Refused> {
     };
     table.chain([expand]).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEMPLATE: &str = include_str!("../../../xtask/templates/compatibility.md");
+
+    #[test]
+    fn the_documentation_lists_what_is_refused() {
+        for Refused {
+            path,
+            method,
+            code,
+            why,
+        } in refused()
+        {
+            let line = format!("| `{path}` | {method} | {code} | {why} |\n");
+            assert!(
+                TEMPLATE.contains(&line),
+                "missing in xtask/templates/compatibility.md: {line}"
+            );
+        }
+    }
+}
