@@ -1,10 +1,11 @@
 //! Programs of this workspace, built for images.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 use oci::Tree;
+use serde_json::Value;
 
 use super::Workshop;
 
@@ -19,88 +20,90 @@ const COMPONENTS: [&str; 5] = [
     "virt-launcher",
 ];
 
+/// The packages that `make build` builds. Cargo chooses the features of shared libraries for all packages of a call
+/// together, so a call that named fewer would compile much of it again.
+const PROGRAMS: [&str; 3] = ["edgevirt", "virtctl", "edgevirt-bin"];
+/// The packages of the static programs, all in one call for the same reason.
+const STATIC_PROGRAMS: [&str; 3] = ["container-disk", "guest-seed", "pause"];
+
 /// The layer of our own programs.
-pub(super) fn virt(context: &Workshop) -> anyhow::Result<Tree> {
-    let virt = release(&context.repository, "edgevirt-bin", "virt")?;
-    let helper = static_release(&context.repository, "container-disk", "container-disk")?;
+pub(super) fn virt(workshop: &Workshop) -> anyhow::Result<Tree> {
+    let virt = cargo(&workshop.repository, &PROGRAMS, &[], None, "edgevirt-bin")?;
     let mut tree = Tree::owned_by(0, 0);
     tree.file("usr/bin/virt", virt, 0o755)?;
     for name in COMPONENTS {
         tree.symlink(&format!("usr/bin/{name}"), "virt")?;
     }
+    let helper = static_program(workshop, "container-disk")?;
     tree.file("usr/libexec/edgevirt/container-disk", helper, 0o755)?;
     Ok(tree)
 }
 
 /// The pause image's one layer.
-pub(super) fn pause(context: &Workshop) -> anyhow::Result<Tree> {
+pub(super) fn pause(workshop: &Workshop) -> anyhow::Result<Tree> {
     let mut tree = Tree::owned_by(0, 0);
-    tree.file(
-        "pause",
-        static_release(&context.repository, "pause", "pause")?,
-        0o755,
-    )?;
+    tree.file("pause", static_program(workshop, "pause")?, 0o755)?;
     Ok(tree)
 }
 
 /// The demo guest's own program.
-pub(super) fn guest_seed(context: &Workshop) -> anyhow::Result<PathBuf> {
-    static_release(&context.repository, "guest-seed", "guest-seed")
+pub(super) fn guest_seed(workshop: &Workshop) -> anyhow::Result<PathBuf> {
+    static_program(workshop, "guest-seed")
 }
 
-fn release(repository: &Path, package: &str, binary: &str) -> anyhow::Result<PathBuf> {
+fn static_program(workshop: &Workshop, package: &str) -> anyhow::Result<PathBuf> {
+    let flags = "-C target-feature=+crt-static";
+    let target = ["--target", STATIC_TARGET];
     cargo(
-        repository,
-        &["build", "--release", "--locked", "-p", package],
-        None,
-    )?;
-    built(target_dir(repository).join("release").join(binary), package)
-}
-
-fn static_release(repository: &Path, package: &str, binary: &str) -> anyhow::Result<PathBuf> {
-    let args = [
-        "build",
-        "--release",
-        "--locked",
-        "-p",
-        package,
-        "--target",
-        STATIC_TARGET,
-    ];
-    cargo(repository, &args, Some("-C target-feature=+crt-static"))?;
-    built(
-        target_dir(repository)
-            .join(STATIC_TARGET)
-            .join("release")
-            .join(binary),
+        &workshop.repository,
+        &STATIC_PROGRAMS,
+        &target,
+        Some(flags),
         package,
     )
 }
 
-fn target_dir(repository: &Path) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository.join("target"), PathBuf::from)
-}
-
-fn built(path: PathBuf, package: &str) -> anyhow::Result<PathBuf> {
-    if path.is_file() {
-        return Ok(path);
-    }
-    bail!(
-        "cargo built {package}, yet {} is not there; is its binary called otherwise?",
-        path.display()
-    )
-}
-
-fn cargo(repository: &Path, args: &[&str], flags: Option<&str>) -> anyhow::Result<()> {
+/// Builds packages and gives the program that cargo says it made of one of them.
+fn cargo(
+    repository: &Path,
+    packages: &[&str],
+    more: &[&str],
+    flags: Option<&str>,
+    wanted: &str,
+) -> anyhow::Result<PathBuf> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(args).current_dir(repository);
+    command
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--message-format=json-render-diagnostics",
+        ])
+        .args(packages.iter().flat_map(|package| ["-p", package]))
+        .args(more)
+        .current_dir(repository)
+        .stderr(Stdio::inherit());
     if let Some(flags) = flags {
         command.env("RUSTFLAGS", flags);
     }
-    let status = command.status().context("cargo")?;
-    if status.success() {
-        Ok(())
-    } else {
-        bail!("cargo {} ended with {status}", args.join(" "))
+    let output = command.output().context("cargo")?;
+    if !output.status.success() {
+        bail!(
+            "cargo build -p {} ended with {}",
+            packages.join(" -p "),
+            output.status
+        );
     }
+    // A package's id ends with NAME#VERSION or PATH/NAME#VERSION, or with NAME@VERSION.
+    let of_wanted = |message: &Value| {
+        let id = message["package_id"].as_str().unwrap_or_default();
+        let name = id.rsplit('/').next().unwrap_or(id);
+        name.starts_with(&format!("{wanted}#")) || name.contains(&format!("#{wanted}@"))
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(of_wanted)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .with_context(|| format!("cargo built {wanted} and no program; expected it to have one"))
 }

@@ -18,6 +18,7 @@ mod launcher;
 mod manifest;
 mod root;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -68,6 +69,10 @@ struct Workshop {
 pub(crate) fn run(repository: &Path, args: &Args) -> anyhow::Result<()> {
     let wanted = |name: Name| args.only.is_empty() || args.only.contains(&name);
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
+    std::fs::create_dir_all(&args.cache).with_context(|| args.cache.display().to_string())?;
+    // Two runs at once would unpack into the same trees. The lock goes with the process.
+    let lock = File::create(args.cache.join("images.lock")).context("images.lock in the cache")?;
+    lock.lock().context("images.lock in the cache")?;
     let apt = Apt::prepare(&args.cache, args.refresh)?;
     let mut context = Workshop {
         repository: repository.to_owned(),
