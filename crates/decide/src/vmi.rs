@@ -81,6 +81,13 @@ pub enum Op {
         /// Its name.
         name: String,
     },
+    /// Merge patch of a pod.
+    PatchPod {
+        /// The pod's name.
+        name: String,
+        /// The patch.
+        patch: Value,
+    },
     /// Strategic merge patch of a pod's status.
     PatchPodStatus {
         /// The pod's name.
@@ -135,6 +142,9 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Plan<Op> {
         }
     }
 
+    if phase.is_final() {
+        finish_pods(observed, now, &mut plan);
+    }
     let next = phase::next(observed, phase, now);
     if next.confirm {
         plan.push(Op::ConfirmPod {
@@ -186,6 +196,24 @@ fn delete_pods(observed: &Observed<'_>, plan: &mut Plan<Op>) {
             }),
             failed: Some("FailedDelete"),
         });
+    }
+}
+
+/// A pod whose guest has ended but whose containers have not keeps its memory
+/// reserved. The kubelet ends it on a deadline; its logs stay, which deletion
+/// would take away.
+fn finish_pods(observed: &Observed<'_>, now: Timestamp, plan: &mut Plan<Op>) {
+    let lingering = |pod: &&PodFacts| {
+        !pod.deleting && !pod.has_deadline && !pod.is_finished() && (pod.is_over() || pod.broken)
+    };
+    for pod in observed.pods.iter().filter(lingering) {
+        match phase::believed_at(pod).filter(|due| now < *due) {
+            Some(due) => plan.look_again(now, due),
+            None => plan.push(Op::PatchPod {
+                name: pod.name.clone(),
+                patch: json!({ "spec": { "activeDeadlineSeconds": 1 } }),
+            }),
+        }
     }
 }
 

@@ -128,16 +128,15 @@ impl Executor {
                     .await
             }
             Op::ConfirmPod { name: pod } => self.confirm_pod(&pods, name, &pod).await,
+            // A pod that is not there: its deletion is on its way to us.
+            Op::PatchPod { name: pod, patch } => {
+                let patched = pods.patch(&pod, &params, &Patch::Merge(&patch)).await;
+                patched.map(|pod| self.keep_pod(&pod))
+            }
             Op::PatchPodStatus { name: pod, patch } => {
-                let patched = pods
-                    .patch_status(&pod, &params, &Patch::Strategic(&patch))
-                    .await;
-                match patched {
-                    Ok(pod) => Ok(self.keep_pod(&pod)),
-                    // Its deletion is on its way to us.
-                    Err(error) if is_not_found(&error) => return Outcome::Conflict,
-                    Err(error) => Err(error),
-                }
+                let patch = Patch::Strategic(&patch);
+                let patched = pods.patch_status(&pod, &params, &patch).await;
+                patched.map(|pod| self.keep_pod(&pod))
             }
         };
         self.conclude(key, step.done, step.failed, result)

@@ -63,13 +63,25 @@ pub struct PodFacts {
     pub end_reason: String,
     /// The words that go with it.
     pub end_message: String,
+    /// A container beside `compute` ended badly: a guest that has not got its
+    /// disks by then never will.
+    pub broken: bool,
+    /// The kubelet was told to end the pod (`activeDeadlineSeconds`).
+    pub has_deadline: bool,
 }
 
 impl PodFacts {
-    /// No guest can run in it any more.
+    /// No guest can run in it any more. A containerDisk's container may still:
+    /// one that nobody ever asked for its disk does not end by itself.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.all_terminated || matches!(self.phase, PodPhase::Succeeded | PodPhase::Failed)
+        self.all_terminated || self.exit_code.is_some() || self.is_finished()
+    }
+
+    /// The kubelet is done with it, and its resources are free.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        matches!(self.phase, PodPhase::Succeeded | PodPhase::Failed)
     }
 
     /// It is over, or about to be.
@@ -102,6 +114,10 @@ impl From<&Pod> for PodFacts {
                 .and_then(|spec| spec.node_name.clone())
                 .unwrap_or_default(),
             deleting: meta.deletion_timestamp.is_some(),
+            has_deadline: pod
+                .spec
+                .as_ref()
+                .is_some_and(|spec| spec.active_deadline_seconds.is_some()),
             image: compute.and_then(|c| c.image.clone()).unwrap_or_default(),
             ..Self::default()
         };
@@ -129,16 +145,25 @@ impl From<&Pod> for PodFacts {
             .flatten()
             .chain(containers.iter().copied())
             .find_map(image_error);
-        if let Some(end) = containers
-            .iter()
-            .find(|c| c.name == COMPUTE_CONTAINER)
-            .and_then(|c| terminated(c))
-        {
-            facts.exit_code = Some(end.exit_code);
-            facts.finished_at = end.finished_at.as_ref().map(|time| time.0);
+        for container in &containers {
+            let Some(end) = terminated(container) else {
+                continue;
+            };
+            let compute = container.name == COMPUTE_CONTAINER;
+            if compute {
+                facts.exit_code = Some(end.exit_code);
+                facts.finished_at = end.finished_at.as_ref().map(|time| time.0);
+            }
             if end.exit_code != 0 {
-                facts.end_reason = end.reason.clone().unwrap_or_default();
-                facts.end_message = end.message.clone().unwrap_or_default();
+                facts.broken |= !compute;
+                if compute || facts.end_reason.is_empty() {
+                    facts.end_reason = end.reason.clone().unwrap_or_default();
+                    facts.end_message = format!(
+                        "container {}: {}",
+                        container.name,
+                        end.message.as_deref().unwrap_or_default().trim()
+                    );
+                }
             }
         }
         if facts.phase == PodPhase::Failed
@@ -241,6 +266,23 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_container_that_failed_breaks_the_pod() {
+        let pod: Pod = serde_json::from_value(json!({
+            "spec": {"activeDeadlineSeconds": 1, "containers": []},
+            "status": {"phase": "Running", "containerStatuses": [
+                {"name": "compute", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                 "state": {"running": {}}},
+                {"name": "volumeroot", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                 "state": {"terminated": {"exitCode": 1, "reason": "Error", "message": "no file"}}}
+            ]}
+        }))
+        .unwrap();
+        let facts = PodFacts::from(&pod);
+        assert!(facts.broken && facts.has_deadline && !facts.is_over());
+        assert_eq!(facts.end_message, "container volumeroot: no file");
+    }
+
+    #[test]
     fn the_end_of_compute_and_image_errors_are_seen() {
         let pod: Pod = serde_json::from_value(json!({
             "status": {"phase": "Failed", "containerStatuses": [
@@ -257,7 +299,7 @@ mod tests {
         assert_eq!(facts.exit_code, Some(3));
         assert_eq!(
             (facts.end_reason.as_str(), facts.end_message.as_str()),
-            ("Error", "boom")
+            ("Error", "container compute: boom")
         );
         assert_eq!(
             facts.finished_at.unwrap().to_string(),

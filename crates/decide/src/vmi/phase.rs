@@ -51,7 +51,7 @@ pub(super) fn next(observed: &Observed<'_>, phase: Phase, now: Timestamp) -> Nex
             ..Next::to(phase)
         },
         (_, None) => ended(observed, Phase::Failed),
-        (Phase::Scheduling, Some(pod)) if pod.is_over() => ended_with(observed, pod),
+        (Phase::Scheduling, Some(pod)) if pod.is_over() || pod.broken => ended_with(observed, pod),
         (Phase::Scheduling, Some(pod)) if pod.deleting => ended(observed, Phase::Failed),
         (Phase::Scheduling, Some(pod))
             if pod.containers_ready && !pod.node.is_empty() && !deleting =>
@@ -66,10 +66,7 @@ pub(super) fn next(observed: &Observed<'_>, phase: Phase, now: Timestamp) -> Nex
 
 /// The pod is over but nobody said how the guest ended.
 fn over(observed: &Observed<'_>, pod: &PodFacts, phase: Phase, now: Timestamp) -> Next {
-    let due = pod.finished_at.and_then(|end| {
-        end.checked_add(SignedDuration::from_secs(HANDLER_GRACE_SECONDS))
-            .ok()
-    });
+    let due = believed_at(pod);
     match due {
         Some(due) if now < due && !observed.node_unresponsive => Next {
             look_again: Some(due),
@@ -77,6 +74,12 @@ fn over(observed: &Observed<'_>, pod: &PodFacts, phase: Phase, now: Timestamp) -
         },
         _ => ended_with(observed, pod),
     }
+}
+
+/// When the end of `compute` counts though nobody else spoke of it.
+pub(super) fn believed_at(pod: &PodFacts) -> Option<Timestamp> {
+    let grace = SignedDuration::from_secs(HANDLER_GRACE_SECONDS);
+    pod.finished_at?.checked_add(grace).ok()
 }
 
 /// The launcher exits with 0 when the guest shut down, else with another code.

@@ -221,6 +221,47 @@ fn a_pod_that_failed_says_why_in_the_status_and_an_event() {
 }
 
 #[test]
+fn a_guest_without_its_disk_fails_and_its_pod_is_ended() {
+    let broken = PodFacts {
+        containers_ready: false,
+        broken: true,
+        end_reason: "Error".to_owned(),
+        ..pod()
+    };
+    let told = patch(&run(&vmi("Scheduling"), std::slice::from_ref(&broken)));
+    assert_eq!(told["status"]["phase"], "Failed");
+    // A guest that runs has its disks open.
+    assert_eq!(
+        patch(&run(&vmi("Running"), std::slice::from_ref(&broken)))["status"]["phase"],
+        Value::Null
+    );
+
+    let ends = |pod: &PodFacts| {
+        let plan = run(&vmi("Failed"), std::slice::from_ref(pod));
+        let ended = plan
+            .steps
+            .iter()
+            .any(|step| matches!(step.op, Op::PatchPod { .. }));
+        (ended, plan.requeue.is_some())
+    };
+    assert_eq!(ends(&broken), (true, false));
+    let ended = PodFacts {
+        has_deadline: true,
+        ..broken
+    };
+    assert_eq!(ends(&ended), (false, false));
+    // The helper of a containerDisk ends by itself when the launcher does.
+    let lingering = |finished| PodFacts {
+        phase: PodPhase::Running,
+        ..over(0, finished)
+    };
+    assert_eq!(ends(&lingering(-3)), (false, true));
+    assert_eq!(ends(&lingering(-60)), (true, false));
+    assert_eq!(ends(&over(0, -60)), (false, false));
+    assert_eq!(ends(&pod()), (false, false));
+}
+
+#[test]
 fn a_pod_is_made_once_and_only_while_it_is_wanted() {
     let made = run(&vmi("Pending"), &[]);
     let [

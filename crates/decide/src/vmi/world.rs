@@ -74,6 +74,7 @@ impl World {
                 pod.deleting = true;
             }
             Op::ConfirmPod { .. } => panic!("absence was confirmed"),
+            Op::PatchPod { .. } => self.pods[0].has_deadline = true,
             Op::PatchPodStatus { patch, .. } => {
                 let status = &patch["status"]["conditions"][0]["status"];
                 self.pods[0].unpaused = Some(status == "True");
