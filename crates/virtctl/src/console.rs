@@ -241,7 +241,29 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[tokio::test]
+    async fn a_console_waits_as_long_as_the_answer_is_400() {
+        let (cluster, asked) = crate::stream::tests::cluster(&[400]).await;
+        let args = |timeout| ConsoleArgs {
+            name: "x".to_owned(),
+            timeout,
+        };
+        assert!(connect(&cluster, &args(1)).await.is_ok());
+        let path =
+            "/apis/subresources.kubevirt.io/v1/namespaces/ns/virtualmachineinstances/x/console";
+        assert_eq!(*asked.lock().unwrap(), [path, path]);
+        for (refusal, timeout) in [(409, 1), (404, 1), (500, 1), (400, 0)] {
+            let (cluster, asked) = crate::stream::tests::cluster(&[refusal]).await;
+            assert!(
+                connect(&cluster, &args(timeout)).await.is_err(),
+                "{refusal}"
+            );
+            assert_eq!(asked.lock().unwrap().len(), 1);
+        }
+    }
 
     #[test]
     fn the_escape_ends_the_console_and_what_was_typed_before_is_sent() {

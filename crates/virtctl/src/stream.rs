@@ -146,3 +146,105 @@ fn broken(error: Error) -> Broken {
         error => Broken::Failed(error),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+
+    use http::Response;
+    use http_body_util::Full;
+    use hyper::body::Incoming;
+
+    /// A cluster that refuses with these codes, in order, and then echoes.
+    /// Gives the paths that were asked for, too.
+    pub(crate) async fn cluster(refusals: &[u16]) -> (Cluster, Arc<Mutex<Vec<String>>>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let refusals = Arc::new(Mutex::new(refusals.to_vec()));
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&asked);
+        tokio::spawn(async move {
+            loop {
+                let (connection, _) = listener.accept().await.unwrap();
+                let (refusals, seen) = (Arc::clone(&refusals), Arc::clone(&seen));
+                let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+                    seen.lock().unwrap().push(request.uri().to_string());
+                    let mut left = refusals.lock().unwrap();
+                    let refusal = (!left.is_empty()).then(|| left.remove(0));
+                    async move { Ok::<_, Infallible>(answer(request, refusal)) }
+                });
+                let server = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(connection), service)
+                    .with_upgrades();
+                tokio::spawn(server);
+            }
+        });
+        let config = kube::Config::new(url.parse().unwrap());
+        let client = kube::Client::try_from(config).unwrap();
+        let namespace = "ns".to_owned();
+        (Cluster { client, namespace }, asked)
+    }
+
+    fn answer(
+        mut request: Request<Incoming>,
+        refusal: Option<u16>,
+    ) -> Response<Full<hyper::body::Bytes>> {
+        let mut answer = Response::new(Full::default());
+        if let Some(code) = refusal {
+            *answer.status_mut() = StatusCode::from_u16(code).unwrap();
+            *answer.body_mut() = Full::new(r#"{"kind":"Status","message":"not now"}"#.into());
+            return answer;
+        }
+        let headers = request.headers();
+        assert_eq!(headers["sec-websocket-protocol"], "plain.kubevirt.io");
+        let accept = derive_accept_key(headers["sec-websocket-key"].as_bytes());
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        for (name, value) in [
+            ("connection", "Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-accept", accept.as_str()),
+        ] {
+            answer.headers_mut().insert(name, value.parse().unwrap());
+        }
+        tokio::spawn(async move {
+            let io = TokioIo::new(hyper::upgrade::on(&mut request).await.unwrap());
+            let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, None).await;
+            while let Some(Ok(message)) = socket.next().await {
+                match message {
+                    Message::Binary(bytes) if bytes == "hang up" => return,
+                    Message::Binary(bytes) => socket.send(Message::Binary(bytes)).await.unwrap(),
+                    // A farewell is answered when we read on.
+                    _ => {}
+                }
+            }
+        });
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_stream_carries_bytes_and_tells_a_farewell_from_a_breakdown() {
+        let (cluster, asked) = cluster(&[]).await;
+        let (mut sender, mut receiver) = open(&cluster, "/some/path?a=b").await.unwrap();
+        sender.send(b"hello".to_vec()).await.unwrap();
+        assert_eq!(receiver.next().await.unwrap().unwrap(), "hello");
+        sender.close().await;
+        assert!(matches!(receiver.next().await, Ok(None)));
+        let (mut sender, mut receiver) = open(&cluster, "/other").await.unwrap();
+        sender.send(b"hang up".to_vec()).await.unwrap();
+        assert!(matches!(receiver.next().await, Err(Broken::Abnormal)));
+        assert_eq!(*asked.lock().unwrap(), ["/some/path?a=b", "/other"]);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_with_its_code_and_words() {
+        let (cluster, _) = cluster(&[409]).await;
+        let Err(error) = open(&cluster, "/path").await else {
+            panic!("opened");
+        };
+        let refusal: &crate::cluster::Refusal = error.downcast_ref().unwrap();
+        assert_eq!((refusal.code, refusal.message.as_str()), (409, "not now"));
+    }
+}
