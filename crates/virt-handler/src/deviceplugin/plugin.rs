@@ -10,7 +10,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use host::inotify::Watcher;
 use hyper_util::rt::TokioIo;
@@ -27,7 +27,7 @@ use super::service;
 const KUBELET_SOCKET: &str = "kubelet.sock";
 /// Version of the API.
 const API_VERSION: &str = "v1beta1";
-/// First and longest wait after a registration that failed.
+/// First and longest wait after a registration that failed or did not last.
 const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// The kubelet answers a registration in this time.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -98,18 +98,24 @@ impl Plugin {
         tokio::spawn(async move {
             let mut wait = WAIT.0;
             while !shutdown.is_cancelled() {
+                let begin = Instant::now();
                 let round = tokio::select! {
                     round = self.round(&directory, &watcher, &offered) => round,
                     () = shutdown.cancelled() => break,
                 };
                 offered.send_replace(false);
-                match round {
-                    Ok(()) => wait = WAIT.0,
-                    Err(error) => {
-                        tracing::warn!(resource = self.resource, "offering devices: {error:#}");
-                        tokio::time::sleep(wait).await;
-                        wait = (wait * 2).min(WAIT.1);
-                    }
+                if let Err(error) = &round {
+                    tracing::warn!(resource = self.resource, "offering devices: {error:#}");
+                }
+                // A round that ends soon ends for a reason that lasts, such as
+                // another handler on this node that wants the same socket.
+                if round.is_ok() && begin.elapsed() > WAIT.1 {
+                    wait = WAIT.0;
+                    continue;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(WAIT.1),
+                    () = shutdown.cancelled() => {}
                 }
             }
             let _ = std::fs::remove_file(directory.join(self.socket_name()));
@@ -148,7 +154,10 @@ impl Plugin {
                 let lasts = identity(&kubelet).is_ok_and(|now| now == registered_with)
                     && identity(&ours).is_ok_and(|now| now == bound);
                 if !lasts {
-                    tracing::info!(resource = self.resource, "the kubelet was restarted");
+                    tracing::info!(
+                        resource = self.resource,
+                        "the kubelet was restarted, or another handler took the socket"
+                    );
                     return Ok(());
                 }
                 changed.await;

@@ -27,6 +27,11 @@ use crate::podinfo::PodInfo;
 
 /// First and longest wait before a new try.
 const WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// Between bind(2) and listen(2) of a launcher pass microseconds, on a busy
+/// node a time slice or two.
+const LISTEN_WAIT: Duration = Duration::from_millis(2);
+/// A socket that refuses longer has nobody behind it.
+const LISTEN_TRIES: u32 = 25;
 /// A launcher answers in this time, or it hangs.
 const ANSWER: Duration = Duration::from_secs(60);
 /// Devices that a launcher opens.
@@ -132,7 +137,7 @@ impl Courier {
         );
         appeared?;
         fetched?;
-        let mut link = Link::connect(&self.directory)?;
+        let mut link = self.connect().await?;
         let (done, _answer) = oneshot::channel();
         link.send(Op::Watch, done).await?;
         let first = timely(link.state()).await?.ok_or_else(closed)?;
@@ -164,6 +169,20 @@ impl Courier {
                 Some(command) = commands.recv() => link.send(command.op, command.done).await?,
             }
         }
+    }
+
+    /// Connects, though the launcher that made the socket may not listen yet:
+    /// the file appears with bind(2), an instant before listen(2).
+    async fn connect(&self) -> io::Result<Link> {
+        for _ in 0..LISTEN_TRIES {
+            match Link::connect(&self.directory) {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    tokio::time::sleep(LISTEN_WAIT).await;
+                }
+                outcome => return outcome,
+            }
+        }
+        Link::connect(&self.directory)
     }
 
     /// Everything a guest needs, then the guest.
