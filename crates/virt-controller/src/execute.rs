@@ -49,6 +49,8 @@ pub(crate) struct Executor {
 enum Written {
     Yes,
     Stale,
+    /// The API server took it and changed nothing: admission undid it.
+    NoEffect,
 }
 
 impl Executor {
@@ -76,22 +78,23 @@ impl Executor {
         let vms: Api<RawVm> = self.api(name);
         let vmis: Api<RawVmi> = self.api(name);
         let params = PatchParams::default();
+        let before = self.index.borrow().vm_version(name);
+        let vmi_before = self.index.borrow().vmi_version(name);
         let result = match step.op {
             Op::Patch(patch) => {
                 let patched = vms.patch(&name.name, &params, &Patch::Merge(&patch)).await;
-                patched.map(|vm| self.keep_vm(vm))
+                patched.map(|vm| self.patched_vm(vm, before))
             }
             Op::PatchStatus(patch) => {
-                let patched = vms
-                    .patch_status(&name.name, &params, &Patch::Merge(&patch))
-                    .await;
-                patched.map(|vm| self.keep_vm(vm))
+                let patch = Patch::Merge(&patch);
+                let patched = vms.patch_status(&name.name, &params, &patch).await;
+                patched.map(|vm| self.patched_vm(vm, before))
             }
             Op::CreateInstance(vmi) => self.create_instance(&vmis, name, *vmi).await,
             Op::DeleteInstance { uid } => self.delete_instance(&vmis, name, &uid).await,
             Op::PatchInstance(patch) => {
                 let patched = vmis.patch(&name.name, &params, &Patch::Merge(&patch)).await;
-                patched.map(|vmi| self.keep_vmi(vmi))
+                patched.map(|vmi| self.patched_vmi(vmi, vmi_before))
             }
         };
         self.conclude(key, step.done, step.failed, result)
@@ -107,11 +110,12 @@ impl Executor {
         let vmis: Api<RawVmi> = self.api(name);
         let pods: Api<Pod> = self.api(name);
         let params = PatchParams::default();
+        let before = self.index.borrow().vmi_version(name);
         let result = match step.op {
             Op::Patch(patch) => {
                 let patched = vmis.patch(&name.name, &params, &Patch::Merge(&patch)).await;
                 match patched {
-                    Ok(vmi) => Ok(self.keep_vmi(vmi)),
+                    Ok(vmi) => Ok(self.patched_vmi(vmi, before)),
                     // The last finalizer went with an earlier patch.
                     Err(error) if is_not_found(&error) => Ok(self.drop_vmi(name)),
                     Err(error) => Err(error),
@@ -287,6 +291,13 @@ impl Executor {
     ) -> Outcome {
         let error = match result {
             Ok(Written::Stale) => return Outcome::Progress,
+            Ok(Written::NoEffect) => {
+                tracing::warn!(
+                    ?key,
+                    "a patch was accepted and changed nothing; expected to run as the service account of virt-controller, whose writes admission keeps"
+                );
+                return Outcome::Failed;
+            }
             Ok(Written::Yes) => {
                 if failed.is_some() {
                     self.index.borrow_mut().succeed(key);
@@ -364,6 +375,22 @@ impl Executor {
             self.queue.add(key);
         }
         Written::Yes
+    }
+
+    /// Keeps what a patch made of a VM whose version was `before`.
+    fn patched_vm(&self, vm: RawVm, before: Option<String>) -> Written {
+        if vm.metadata.resource_version == before {
+            return Written::NoEffect;
+        }
+        self.keep_vm(vm)
+    }
+
+    /// Keeps what a patch made of a VMI whose version was `before`.
+    fn patched_vmi(&self, vmi: RawVmi, before: Option<String>) -> Written {
+        if vmi.metadata.resource_version == before {
+            return Written::NoEffect;
+        }
+        self.keep_vmi(vmi)
     }
 
     fn keep_vm(&self, vm: RawVm) -> Written {

@@ -113,7 +113,7 @@ impl Index {
     pub(crate) fn put_vm(&mut self, raw: RawVm) -> Vec<Key> {
         let key = ObjectKey::of(&raw.metadata);
         let old = self.vms.get(&key);
-        if old.is_some_and(|old| is_older(&raw.metadata, &old.vm.metadata)) {
+        if old.is_some_and(|old| is_known(&raw.metadata, &old.vm.metadata)) {
             return Vec::new();
         }
         let Some((vm, mut spec)) = typed(raw, &key) else {
@@ -161,7 +161,7 @@ impl Index {
     pub(crate) fn put_vmi(&mut self, raw: RawVmi) -> Vec<Key> {
         let key = ObjectKey::of(&raw.metadata);
         let old = self.vmis.get(&key);
-        if old.is_some_and(|old| is_older(&raw.metadata, &old.vmi.metadata)) {
+        if old.is_some_and(|old| is_known(&raw.metadata, &old.vmi.metadata)) {
             return Vec::new();
         }
         let Some((vmi, _)) = typed(raw, &key) else {
@@ -447,6 +447,18 @@ impl Index {
         self.vmis.get(key)?.vmi.metadata.uid.clone()
     }
 
+    /// Resource version of the VM.
+    #[must_use]
+    pub(crate) fn vm_version(&self, key: &ObjectKey) -> Option<String> {
+        self.vms.get(key)?.vm.metadata.resource_version.clone()
+    }
+
+    /// Resource version of the VMI.
+    #[must_use]
+    pub(crate) fn vmi_version(&self, key: &ObjectKey) -> Option<String> {
+        self.vmis.get(key)?.vmi.metadata.resource_version.clone()
+    }
+
     /// An operation failed: when it may be tried again is told by the number
     /// of failures in a row.
     pub(crate) fn fail(&mut self, key: &Key, reason: &str, message: &str, now: Timestamp) {
@@ -521,13 +533,14 @@ fn typed<K: serde::de::DeserializeOwned>(raw: Raw<K>, key: &ObjectKey) -> Option
     }
 }
 
-/// `new` is an earlier state of the object than `known`.
-fn is_older(new: &ObjectMeta, known: &ObjectMeta) -> bool {
+/// `new` tells nothing that `known` does not: the same state, or an earlier one.
+fn is_known(new: &ObjectMeta, known: &ObjectMeta) -> bool {
     new.uid == known.uid
-        && is_less(
-            new.resource_version.as_deref(),
-            known.resource_version.as_deref(),
-        )
+        && (new.resource_version == known.resource_version
+            || is_less(
+                new.resource_version.as_deref(),
+                known.resource_version.as_deref(),
+            ))
 }
 
 /// Resource versions are whole numbers that grow (Kubernetes 1.35 promises

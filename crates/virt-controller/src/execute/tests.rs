@@ -314,3 +314,20 @@ async fn an_instance_that_is_gone_already_counts_as_deleted() {
     assert_eq!(outcome, Outcome::Progress);
     assert_eq!(bench.index.borrow().vmi_uid(&name()), None);
 }
+
+#[tokio::test]
+async fn a_patch_that_admission_undoes_is_tried_again_later_and_not_at_once() {
+    let mut unchanged = vmi("Pending", 2);
+    unchanged["spec"] = json!({"domain": {}});
+    let bench = Bench::new(Some("Pending"), vec![("PATCH", "/web", 200, unchanged)]);
+    bench.index.borrow_mut().put_pod(
+        &serde_json::from_value(json!({
+            "metadata": pod("vmi-uid")["metadata"],
+            "status": {"conditions": [
+                {"type": "kubevirt.io/virtual-machine-unpaused", "status": "True"}]}
+        }))
+        .unwrap(),
+    );
+    assert_eq!(bench.vmi().await, Outcome::Failed);
+    assert!(bench.executor.queue.is_empty());
+}
