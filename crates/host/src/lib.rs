@@ -12,6 +12,7 @@ pub mod files;
 pub mod inotify;
 pub mod kvm;
 pub mod links;
+pub mod memory;
 pub mod netns;
 pub mod nft;
 pub mod sysctl;

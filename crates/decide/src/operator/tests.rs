@@ -20,6 +20,7 @@ fn now() -> Timestamp {
     "2026-01-02T03:04:05Z".parse().unwrap()
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "tables read better")]
 fn kubevirt(spec: Value) -> KubeVirt {
     serde_json::from_value(json!({
         "apiVersion": "kubevirt.io/v1", "kind": "KubeVirt",
@@ -131,6 +132,36 @@ fn only_the_handler_is_privileged() {
         assert_eq!(pod["hostPID"] == true, handler);
         assert_eq!(pod["securityContext"]["runAsNonRoot"] == true, !handler);
     }
+}
+
+#[test]
+fn our_own_updates_of_machines_ask_no_webhook() {
+    let rendered = render(&config(), &kubevirt(json!({})), "PEM");
+    let mut asked = Vec::new();
+    for object in rendered
+        .all()
+        .filter(|object| !object["webhooks"].is_null())
+    {
+        for hook in object["webhooks"].as_array().unwrap() {
+            let updates = hook["rules"][0]["operations"]
+                .as_array()
+                .unwrap()
+                .contains(&json!("UPDATE"));
+            let machines = hook["rules"][0]["resources"][0] != "kubevirts";
+            let spared = hook["matchConditions"][0]["expression"]
+                .as_str()
+                .is_some_and(|text| {
+                    text.contains("system:serviceaccount:kubevirt:kubevirt-handler")
+                });
+            assert_eq!(spared, updates && machines, "{hook}");
+            assert_eq!(
+                hook["failurePolicy"],
+                if machines { "Fail" } else { "Ignore" }
+            );
+            asked.push(hook["name"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(asked.len(), 8);
 }
 
 #[test]

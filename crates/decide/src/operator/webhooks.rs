@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Config;
 use super::endpoints::ca_bundle;
+use super::rbac::{API_ACCOUNT, CONTROLLER_ACCOUNT, HANDLER_ACCOUNT};
 use super::workloads::API;
 
 /// One webhook.
@@ -85,6 +86,28 @@ const DELETION: Hook = Hook {
     policy: "Ignore",
 };
 
+/// Which requests a webhook is asked about: all, but for changes that our own
+/// components make to virtual machines. Those are status for the most part (an
+/// instance has no status subresource); asking about each would cost two calls
+/// for every step of a start, and would stop the handlers from telling what
+/// runs while no virt-api is there to answer.
+fn conditions(hook: &Hook, config: &Config) -> Value {
+    if !hook.operations.contains(&"UPDATE") || hook.resource == "kubevirts" {
+        return json!([]);
+    }
+    let own: Vec<String> = [API_ACCOUNT, CONTROLLER_ACCOUNT, HANDLER_ACCOUNT]
+        .iter()
+        .map(|account| format!("'system:serviceaccount:{}:{account}'", config.namespace))
+        .collect();
+    json!([{
+        "name": "not-an-update-of-our-own",
+        "expression": format!(
+            "request.operation != 'UPDATE' || !(request.userInfo.username in [{}])",
+            own.join(", ")
+        )
+    }])
+}
+
 /// Both configurations.
 pub(super) fn objects(config: &Config, pem: &str) -> [Value; 2] {
     let mutating: Vec<Value> = MUTATING
@@ -121,6 +144,7 @@ fn webhook(hook: &Hook, config: &Config, pem: &str) -> Value {
             "caBundle": ca_bundle(pem),
             "service": { "name": API, "namespace": config.namespace, "path": hook.path, "port": 443 }
         },
+        "matchConditions": conditions(hook, config),
         "rules": [{
             "apiGroups": [names::GROUP],
             // Objects are sent as they were written, so that a message names

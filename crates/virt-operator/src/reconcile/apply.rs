@@ -71,6 +71,8 @@ impl Operator {
             );
         }
         self.remove(obsolete).await?;
+        // What was rendered was the largest thing we ever hold.
+        host::memory::give_back();
         Ok(next)
     }
 
