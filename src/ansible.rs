@@ -177,7 +177,8 @@ mod tests {
 
     #[test]
     fn events_are_read_as_the_callback_writes_them() {
-        let line = r#"{"event":"result","host":"edge1","task":"images : import","status":"changed"}"#;
+        let line =
+            r#"{"event":"result","host":"edge1","task":"images : import","status":"changed"}"#;
         assert_eq!(
             serde_json::from_str::<Event>(line).unwrap(),
             Event::Result {

@@ -38,7 +38,10 @@ struct Line {
 pub(crate) fn run(args: &ApplyArgs, out: &Output) -> anyhow::Result<ExitCode> {
     let documents = read_dir(&args.dir)?;
     if documents.is_empty() {
-        bail!("{}: expected at least one manifest (*.yaml), found none", args.dir.display());
+        bail!(
+            "{}: expected at least one manifest (*.yaml), found none",
+            args.dir.display()
+        );
     }
     let runtime = crate::validate::runtime()?;
     let report = runtime.block_on(async {
@@ -49,8 +52,16 @@ pub(crate) fn run(args: &ApplyArgs, out: &Output) -> anyhow::Result<ExitCode> {
         Format::Json => out.json(&report)?,
         Format::Table => {
             for line in &report.objects {
-                let tone = if line.outcome == "unchanged" { Tone::Dim } else { Tone::Good };
-                out.line(&format!("{} {}", line.object, out.paint(line.outcome, tone)));
+                let tone = if line.outcome == "unchanged" {
+                    Tone::Dim
+                } else {
+                    Tone::Good
+                };
+                out.line(&format!(
+                    "{} {}",
+                    line.object,
+                    out.paint(line.outcome, tone)
+                ));
             }
         }
     }

@@ -139,7 +139,12 @@ pub(crate) struct DeployArgs {
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
     /// Ansible inventory.
-    #[arg(long, short, default_value = "inventory/local.yml", value_name = "FILE")]
+    #[arg(
+        long,
+        short,
+        default_value = "inventory/local.yml",
+        value_name = "FILE"
+    )]
     pub(crate) inventory: PathBuf,
     /// Directory with the playbooks.
     #[arg(long, default_value = "playbooks", value_name = "DIR")]

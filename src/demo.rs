@@ -59,7 +59,9 @@ async fn create(args: &DemoArgs) -> anyhow::Result<bool> {
     let body = document.pop().context("the example holds no object")?;
     let uri = format!(
         "/apis/{}/namespaces/{}/virtualmachines",
-        body["apiVersion"].as_str().unwrap_or(api::names::API_VERSION),
+        body["apiVersion"]
+            .as_str()
+            .unwrap_or(api::names::API_VERSION),
         client.default_namespace()
     );
     let request = http::Request::post(uri)
@@ -137,7 +139,12 @@ impl Console {
 
     /// Prints what the guest prints until the prompt is there. A guest that was up
     /// before is woken with a line end, since its prompt was printed long ago.
-    fn until_prompt(&mut self, deadline: Instant, fresh: bool, out: &Output) -> anyhow::Result<bool> {
+    fn until_prompt(
+        &mut self,
+        deadline: Instant,
+        fresh: bool,
+        out: &Output,
+    ) -> anyhow::Result<bool> {
         let mut tail = String::new();
         let mut quiet_since = Instant::now();
         if !fresh {
@@ -150,7 +157,9 @@ impl Console {
                     out.raw(&text);
                     tail.push_str(&text);
                     let keep = tail.len().saturating_sub(200);
-                    let keep = (keep..tail.len()).find(|i| tail.is_char_boundary(*i)).unwrap_or(0);
+                    let keep = (keep..tail.len())
+                        .find(|i| tail.is_char_boundary(*i))
+                        .unwrap_or(0);
                     tail.drain(..keep);
                     if tail.trim_end().ends_with(PROMPT) {
                         return Ok(true);

@@ -16,7 +16,11 @@ use crate::output::{Output, Tone};
 use crate::settings::Settings;
 
 /// Runs `site.yml`, prints a table of its hosts, then validates.
-pub(crate) fn run(settings: &Settings, args: &DeployArgs, out: &Output) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(
+    settings: &Settings,
+    args: &DeployArgs,
+    out: &Output,
+) -> anyhow::Result<ExitCode> {
     let playbook = std::path::absolute(args.playbooks.join("site.yml"))
         .context("cannot resolve --playbooks")?;
     for path in [&playbook, &args.inventory] {
@@ -41,7 +45,12 @@ pub(crate) fn run(settings: &Settings, args: &DeployArgs, out: &Output) -> anyho
     .run(|event| match event {
         Event::Start { tasks } => bar.inc_length(tasks),
         Event::Task { name } => bar.set_message(name),
-        Event::Result { host, task, status, message } => {
+        Event::Result {
+            host,
+            task,
+            status,
+            message,
+        } => {
             bar.inc(1);
             if status == "failed" || status == "unreachable" {
                 failures.push(format!("{host}: {task}: {message}"));

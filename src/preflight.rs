@@ -40,7 +40,10 @@ pub(crate) fn run(args: &PreflightArgs, out: &Output) -> anyhow::Result<ExitCode
         .find(|id| verdicts.iter().all(|v| v.id != **id))
     {
         let known: Vec<&str> = verdicts.iter().map(|v| v.id.as_str()).collect();
-        bail!("--skip {unknown}: no such check; there are {}", known.join(", "));
+        bail!(
+            "--skip {unknown}: no such check; there are {}",
+            known.join(", ")
+        );
     }
     verdicts.retain(|v| !args.skip.contains(&v.id));
     let status = hardware::worst(&verdicts);
@@ -87,6 +90,8 @@ fn table(facts: &Facts, verdicts: &[Verdict], out: &Output) {
         ));
     }
     if facts.kvm != Kvm::Works {
-        out.line("\nGuests will run by emulation here: deploy sets useEmulation in the KubeVirt object.");
+        out.line(
+            "\nGuests will run by emulation here: deploy sets useEmulation in the KubeVirt object.",
+        );
     }
 }

@@ -55,7 +55,11 @@ struct Revision<'a> {
 }
 
 /// Writes the manifests to `--out` and prints the revision.
-pub(crate) fn run(settings: &Settings, args: &RenderArgs, out: &Output) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(
+    settings: &Settings,
+    args: &RenderArgs,
+    out: &Output,
+) -> anyhow::Result<ExitCode> {
     let emulation = match settings.emulation {
         Emulation::On => true,
         Emulation::Off => false,
@@ -100,7 +104,8 @@ fn remove_earlier(dir: &Path) -> anyhow::Result<()> {
     for name in std::iter::once(CRD_FILE).chain(TEMPLATES.iter().map(|(name, _)| *name)) {
         match fs::remove_file(dir.join(name)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(e).with_context(|| format!("cannot replace {name} in {}", dir.display()));
+                return Err(e)
+                    .with_context(|| format!("cannot replace {name} in {}", dir.display()));
             }
             _ => {}
         }
@@ -115,8 +120,12 @@ fn read_images(path: &Path) -> anyhow::Result<Images> {
             path.display()
         )
     })?;
-    serde_json::from_str(&text)
-        .with_context(|| format!("{}: expected what `cargo xtask images` writes", path.display()))
+    serde_json::from_str(&text).with_context(|| {
+        format!(
+            "{}: expected what `cargo xtask images` writes",
+            path.display()
+        )
+    })
 }
 
 fn render(

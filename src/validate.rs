@@ -42,7 +42,11 @@ pub(crate) fn run(args: &ValidateArgs, out: &Output) -> anyhow::Result<ExitCode>
         Format::Table => {
             let mut rows = vec![vec!["CHECK".into(), "STATUS".into(), "FOUND".into()]];
             rows.extend(findings.iter().map(|f| {
-                let (word, tone) = if f.ok { ("ok", Tone::Good) } else { ("not ok", Tone::Bad) };
+                let (word, tone) = if f.ok {
+                    ("ok", Tone::Good)
+                } else {
+                    ("not ok", Tone::Bad)
+                };
                 vec![f.check.clone(), out.paint(word, tone), f.found.clone()]
             }));
             out.table(&rows);
@@ -125,12 +129,20 @@ async fn kubevirt(client: &Client, namespace: &str) -> Finding {
 
 async fn deployment(client: &Client, namespace: &str, name: &str) -> Finding {
     let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let result = api.get(name).await.map_err(|e| e.to_string()).and_then(|d| {
-        let wanted = d.spec.and_then(|s| s.replicas).unwrap_or(1);
-        let ready = d.status.and_then(|s| s.ready_replicas).unwrap_or(0);
-        let text = format!("{ready} of {wanted} ready");
-        if ready >= wanted && wanted > 0 { Ok(text) } else { Err(text) }
-    });
+    let result = api
+        .get(name)
+        .await
+        .map_err(|e| e.to_string())
+        .and_then(|d| {
+            let wanted = d.spec.and_then(|s| s.replicas).unwrap_or(1);
+            let ready = d.status.and_then(|s| s.ready_replicas).unwrap_or(0);
+            let text = format!("{ready} of {wanted} ready");
+            if ready >= wanted && wanted > 0 {
+                Ok(text)
+            } else {
+                Err(text)
+            }
+        });
     finding(name, result)
 }
 
@@ -147,7 +159,11 @@ async fn handler(client: &Client, namespace: &str) -> Finding {
                 status.number_ready, status.desired_number_scheduled
             );
             let all = status.number_ready >= status.desired_number_scheduled;
-            if all && status.desired_number_scheduled > 0 { Ok(text) } else { Err(text) }
+            if all && status.desired_number_scheduled > 0 {
+                Ok(text)
+            } else {
+                Err(text)
+            }
         });
     finding("virt-handler", result)
 }

@@ -20,15 +20,22 @@ pub(crate) fn facts(disk: &Path) -> anyhow::Result<Facts> {
     Ok(Facts {
         hostname: trimmed("/proc/sys/kernel/hostname"),
         kernel: trimmed("/proc/sys/kernel/osrelease"),
-        cpu_model: cpu_field(&cpuinfo, "model name").unwrap_or_default().to_owned(),
+        cpu_model: cpu_field(&cpuinfo, "model name")
+            .unwrap_or_default()
+            .to_owned(),
         cpu_flags: cpu_field(&cpuinfo, "flags")
             .unwrap_or_default()
             .split_whitespace()
             .map(str::to_owned)
             .collect(),
         cpu_vendor: vendor(cpu_field(&cpuinfo, "vendor_id").unwrap_or_default()),
-        cpus: u32::try_from(cpuinfo.lines().filter(|l| l.starts_with("processor")).count())
-            .unwrap_or(u32::MAX),
+        cpus: u32::try_from(
+            cpuinfo
+                .lines()
+                .filter(|l| l.starts_with("processor"))
+                .count(),
+        )
+        .unwrap_or(u32::MAX),
         memory_total: meminfo_bytes(&meminfo, "MemTotal").unwrap_or(0),
         memory_available: meminfo_bytes(&meminfo, "MemAvailable").unwrap_or(0),
         disk_path: disk.display().to_string(),
@@ -43,7 +50,10 @@ pub(crate) fn facts(disk: &Path) -> anyhow::Result<Facts> {
 }
 
 fn trimmed(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 fn kvm() -> Kvm {
@@ -74,9 +84,10 @@ fn cpu_field<'a>(cpuinfo: &'a str, key: &str) -> Option<&'a str> {
 
 /// A `Key: n kB` line of /proc/meminfo, in bytes.
 fn meminfo_bytes(meminfo: &str, key: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')))?;
+    let line = meminfo.lines().find(|line| {
+        line.strip_prefix(key)
+            .is_some_and(|rest| rest.starts_with(':'))
+    })?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -89,7 +100,10 @@ mod tests {
     fn fields_of_cpuinfo_are_found_whatever_the_spacing() {
         let text = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu svm\n";
         assert_eq!(cpu_field(text, "flags"), Some("fpu svm"));
-        assert_eq!(vendor(cpu_field(text, "vendor_id").unwrap_or("")), CpuVendor::Amd);
+        assert_eq!(
+            vendor(cpu_field(text, "vendor_id").unwrap_or("")),
+            CpuVendor::Amd
+        );
         assert_eq!(cpu_field(text, "absent"), None);
     }
 

@@ -36,12 +36,29 @@ fn the_seven_pods_of_the_walk_through_run() {
 #[test]
 fn the_kubevirt_object_says_deployed_and_available() {
     let _ = kubectl(
-        &["wait", "kv", "kubevirt", "-n", "kubevirt", "--for", "condition=Available", "--timeout=5s"],
+        &[
+            "wait",
+            "kv",
+            "kubevirt",
+            "-n",
+            "kubevirt",
+            "--for",
+            "condition=Available",
+            "--timeout=5s",
+        ],
         None,
     )
     .expect_ok("wait");
     let phase = kubectl(
-        &["get", "kv", "kubevirt", "-n", "kubevirt", "-o", "jsonpath={.status.phase}"],
+        &[
+            "get",
+            "kv",
+            "kubevirt",
+            "-n",
+            "kubevirt",
+            "-o",
+            "jsonpath={.status.phase}",
+        ],
         None,
     )
     .expect_ok("phase");
@@ -53,16 +70,27 @@ fn the_node_offers_what_works_on_it_110_times() {
     let text = kubectl(&["get", "nodes", "-o", "json"], None).expect_ok("nodes");
     let nodes: Value = serde_json::from_str(&text).unwrap();
     let allocatable = &nodes["items"][0]["status"]["allocatable"];
-    assert_eq!(allocatable["devices.kubevirt.io/tun"], "110", "{allocatable}");
+    assert_eq!(
+        allocatable["devices.kubevirt.io/tun"], "110",
+        "{allocatable}"
+    );
     if !std::path::Path::new("/dev/vhost-net").exists() {
-        let offered = allocatable["devices.kubevirt.io/vhost-net"].as_str().unwrap_or("0");
+        let offered = allocatable["devices.kubevirt.io/vhost-net"]
+            .as_str()
+            .unwrap_or("0");
         assert_eq!(offered, "0", "a device that is not there is offered");
     }
 }
 
 #[test]
 fn both_versions_of_the_api_and_the_short_names_are_served() {
-    for word in ["vm", "vms", "vmi", "vmis", "virtualmachines.v1alpha3.kubevirt.io"] {
+    for word in [
+        "vm",
+        "vms",
+        "vmi",
+        "vmis",
+        "virtualmachines.v1alpha3.kubevirt.io",
+    ] {
         let output = kubectl(&["get", word, "-A"], None);
         assert!(output.ok, "kubectl get {word}: {}", output.stderr);
     }
@@ -73,5 +101,8 @@ fn both_versions_of_the_api_and_the_short_names_are_served() {
 #[test]
 fn virtctl_tells_both_versions() {
     let text = testkit::virtctl(&["version"]).expect_ok("virtctl version");
-    assert!(text.contains("Client Version") && text.contains("Server Version"), "{text}");
+    assert!(
+        text.contains("Client Version") && text.contains("Server Version"),
+        "{text}"
+    );
 }

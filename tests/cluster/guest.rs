@@ -14,9 +14,15 @@ write_files:
 #[test]
 fn user_data_is_applied_and_another_guest_reaches_it_over_the_pod_network() {
     let ns = Namespace::new("guest");
-    let _ = ns.create(&manifest::vmi("server", USER_DATA)).expect_ok("create");
     let _ = ns
-        .create(&manifest::vmi_with("client", "#cloud-config\n", "masquerade"))
+        .create(&manifest::vmi("server", USER_DATA))
+        .expect_ok("create");
+    let _ = ns
+        .create(&manifest::vmi_with(
+            "client",
+            "#cloud-config\n",
+            "masquerade",
+        ))
         .expect_ok("create");
     ns.wait_for("vmi", "server", "/status/phase", "Running");
     ns.wait_for("vmi", "client", "/status/phase", "Running");
@@ -24,7 +30,11 @@ fn user_data_is_applied_and_another_guest_reaches_it_over_the_pod_network() {
     let mut server = Console::open(ns.name(), "server");
     server.login();
     assert_eq!(server.run("hostname").trim(), "from-cloud-init");
-    assert!(server.run("cat /tmp/proof").contains("written by cloud-init"));
+    assert!(
+        server
+            .run("cat /tmp/proof")
+            .contains("written by cloud-init")
+    );
     let _ = server.run("mkdir -p /tmp/www; echo hello-from-server > /tmp/www/index.html; busybox httpd -p 8080 -h /tmp/www");
 
     let ip = ns.get("vmi", "server")["status"]["interfaces"][0]["ipAddress"]
@@ -36,5 +46,8 @@ fn user_data_is_applied_and_another_guest_reaches_it_over_the_pod_network() {
     let page = client.run(&format!("wget -q -T 20 -O - http://{ip}:8080/"));
     assert!(page.contains("hello-from-server"), "{page}");
     let addresses = client.run("ip addr");
-    assert!(addresses.contains("inet 10.0.2.2/"), "masquerade: {addresses}");
+    assert!(
+        addresses.contains("inet 10.0.2.2/"),
+        "masquerade: {addresses}"
+    );
 }

@@ -12,8 +12,15 @@ const RECOVERY: Duration = Duration::from_secs(30);
 fn kill(component: &str) {
     let _ = kubectl(
         &[
-            "delete", "pod", "-n", "kubevirt", "-l", &format!("kubevirt.io={component}"),
-            "--grace-period=0", "--force", "--wait=false",
+            "delete",
+            "pod",
+            "-n",
+            "kubevirt",
+            "-l",
+            &format!("kubevirt.io={component}"),
+            "--grace-period=0",
+            "--force",
+            "--wait=false",
         ],
         None,
     )
@@ -28,7 +35,9 @@ fn uptime(console: &mut Console) -> f64 {
 #[test]
 fn killing_the_control_plane_leaves_the_guest_running_and_its_status_right() {
     let ns = Namespace::new("kill");
-    let _ = ns.create(&manifest::vm("guest", "runStrategy: RerunOnFailure")).expect_ok("create");
+    let _ = ns
+        .create(&manifest::vm("guest", "runStrategy: RerunOnFailure"))
+        .expect_ok("create");
     ns.wait_for("vmi", "guest", "/status/phase", "Running");
     let uid = ns.get("vmi", "guest")["metadata"]["uid"].clone();
     let mut console = Console::open(ns.name(), "guest");
@@ -36,19 +45,36 @@ fn killing_the_control_plane_leaves_the_guest_running_and_its_status_right() {
     let mut last = uptime(&mut console);
     drop(console);
 
-    for component in ["virt-controller", "virt-api", "virt-operator", "virt-handler"] {
+    for component in [
+        "virt-controller",
+        "virt-api",
+        "virt-operator",
+        "virt-handler",
+    ] {
         kill(component);
-        eventually_within(RECOVERY, &format!("status after {component} was killed"), || {
-            let vmi = ns.get("vmi", "guest");
-            if vmi["metadata"]["uid"] == uid && vmi["status"]["phase"] == "Running" {
-                Ok(())
-            } else {
-                Err(vmi["status"].to_string())
-            }
-        });
+        eventually_within(
+            RECOVERY,
+            &format!("status after {component} was killed"),
+            || {
+                let vmi = ns.get("vmi", "guest");
+                if vmi["metadata"]["uid"] == uid && vmi["status"]["phase"] == "Running" {
+                    Ok(())
+                } else {
+                    Err(vmi["status"].to_string())
+                }
+            },
+        );
         eventually_within(Duration::from_secs(60), "the components are back", || {
             let pods = kubectl(
-                &["get", "pods", "-n", "kubevirt", "-l", &format!("kubevirt.io={component}"), "--no-headers"],
+                &[
+                    "get",
+                    "pods",
+                    "-n",
+                    "kubevirt",
+                    "-l",
+                    &format!("kubevirt.io={component}"),
+                    "--no-headers",
+                ],
                 None,
             )
             .stdout;
@@ -59,7 +85,10 @@ fn killing_the_control_plane_leaves_the_guest_running_and_its_status_right() {
         console.send("\r");
         console.expect("$ ", Duration::from_secs(60));
         let now = uptime(&mut console);
-        assert!(now > last, "{component}: uptime {now} after {last}: the guest was restarted");
+        assert!(
+            now > last,
+            "{component}: uptime {now} after {last}: the guest was restarted"
+        );
         last = now;
     }
 

@@ -19,7 +19,12 @@ fn refused(ns: &Namespace, from: &str, to: &str, words: &[&str]) {
 #[test]
 fn a_vmi_that_cannot_be_is_refused_with_the_field() {
     let ns = Namespace::new("refuse");
-    refused(&ns, "bus: virtio", "bus: floppy", &["spec.domain.devices.disks[0]", "bus"]);
+    refused(
+        &ns,
+        "bus: virtio",
+        "bus: floppy",
+        &["spec.domain.devices.disks[0]", "bus"],
+    );
     refused(
         &ns,
         "    - name: cloudinit\n",
@@ -49,36 +54,65 @@ fn a_vmi_that_cannot_be_is_refused_with_the_field() {
 #[test]
 fn a_missing_image_and_too_much_memory_are_told_in_the_status() {
     let ns = Namespace::new("wait");
-    let missing = manifest::vmi("noimage", "#cloud-config\n")
-        .replace("kubevirt/cirros-registry-disk-demo", "kubevirt/there-is-no-such-image");
-    let _ = ns.create(&missing.replace("VirtualMachineInstance", "VirtualMachineInstance")).expect_ok("create");
-    let huge = manifest::vm("huge", "runStrategy: Always").replace("memory: 192Mi", "memory: 900Gi");
+    let missing = manifest::vmi("noimage", "#cloud-config\n").replace(
+        "kubevirt/cirros-registry-disk-demo",
+        "kubevirt/there-is-no-such-image",
+    );
+    let _ = ns
+        .create(&missing.replace("VirtualMachineInstance", "VirtualMachineInstance"))
+        .expect_ok("create");
+    let huge =
+        manifest::vm("huge", "runStrategy: Always").replace("memory: 192Mi", "memory: 900Gi");
     let _ = ns.create(&huge).expect_ok("create");
-    ns.wait_for("vm", "huge", "/status/printableStatus", "ErrorUnschedulable");
+    ns.wait_for(
+        "vm",
+        "huge",
+        "/status/printableStatus",
+        "ErrorUnschedulable",
+    );
     eventually("the missing image is named", || {
         let vmi = ns.get("vmi", "noimage");
         let text = vmi["status"]["conditions"].to_string();
-        if text.contains("ImagePull") { Ok(()) } else { Err(text) }
+        if text.contains("ImagePull") {
+            Ok(())
+        } else {
+            Err(text)
+        }
     });
 }
 
 #[test]
 fn requests_that_do_not_fit_the_state_are_refused_and_change_nothing() {
     let ns = Namespace::new("state");
-    let _ = ns.create(&manifest::vm("guest", "running: false")).expect_ok("create");
+    let _ = ns
+        .create(&manifest::vm("guest", "running: false"))
+        .expect_ok("create");
     ns.wait_for("vm", "guest", "/status/printableStatus", "Stopped");
 
-    let said = ns.virtctl(&["stop", "guest"]).expect_err("stop of a stopped VM");
+    let said = ns
+        .virtctl(&["stop", "guest"])
+        .expect_err("stop of a stopped VM");
     assert!(said.contains("VM is not running"), "{said}");
-    let said = ns.virtctl(&["restart", "guest"]).expect_err("restart of a stopped VM");
-    assert!(said.contains("does not support manual restart requests"), "{said}");
-    let said = ns.virtctl(&["pause", "vm", "guest"]).expect_err("pause of a stopped VM");
+    let said = ns
+        .virtctl(&["restart", "guest"])
+        .expect_err("restart of a stopped VM");
+    assert!(
+        said.contains("does not support manual restart requests"),
+        "{said}"
+    );
+    let said = ns
+        .virtctl(&["pause", "vm", "guest"])
+        .expect_err("pause of a stopped VM");
     assert!(said.contains("not"), "{said}");
-    let said = ns.virtctl(&["start", "nobody"]).expect_err("start of no VM");
+    let said = ns
+        .virtctl(&["start", "nobody"])
+        .expect_err("start of no VM");
     assert!(said.contains("not found"), "{said}");
 
     let _ = ns.virtctl(&["start", "guest"]).expect_ok("start");
     ns.wait_for("vmi", "guest", "/status/phase", "Running");
-    let said = ns.virtctl(&["start", "guest"]).expect_err("start of a running VM");
+    let said = ns
+        .virtctl(&["start", "guest"])
+        .expect_err("start of a running VM");
     assert!(said.contains("VM is already running"), "{said}");
 }

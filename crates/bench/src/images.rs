@@ -15,8 +15,20 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
         .with_context(|| format!("cannot read {}", path.display()))?;
     let images: serde_json::Value = serde_json::from_str(&text)?;
     let size = |name: &str| images[name]["size"].as_f64().unwrap_or(f64::NAN) / MB;
-    report.compare("image: virt-launcher", "MB", size("launcher"), 160.0, ("upstream", 507.8));
-    report.compare("image: all other components", "MB", size("components"), 45.0, ("upstream, seven images", 732.6));
+    report.compare(
+        "image: virt-launcher",
+        "MB",
+        size("launcher"),
+        160.0,
+        ("upstream", 507.8),
+    );
+    report.compare(
+        "image: all other components",
+        "MB",
+        size("components"),
+        45.0,
+        ("upstream, seven images", 732.6),
+    );
     report.add("image: demo guest", "MB", size("guest"));
     Ok(())
 }

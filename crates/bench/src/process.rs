@@ -47,11 +47,19 @@ fn of_pod(uid: &str) -> Vec<Process> {
                 .parse::<u64>()
                 .ok()?;
             let stat = fs::read_to_string(path.join("stat")).ok()?;
-            let name = fs::read_to_string(path.join("comm")).ok()?.trim().to_owned();
+            let name = fs::read_to_string(path.join("comm"))
+                .ok()?
+                .trim()
+                .to_owned();
             // Fields after the name in parentheses; utime and stime are 14 and 15 of the line.
             let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-            let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-            Some(Process { name, pss: pss * 1024, ticks })
+            let ticks =
+                fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+            Some(Process {
+                name,
+                pss: pss * 1024,
+                ticks,
+            })
         })
         .collect()
 }
@@ -89,9 +97,21 @@ pub(crate) async fn at_rest(world: &World, report: &mut Report) -> anyhow::Resul
         let name = pod.metadata.name.clone().unwrap_or_default();
         report.add(format!("memory at rest: {name}"), "MiB", mib(bytes));
     }
-    report.compare("memory at rest: control plane", "MiB", mib(pss), 64.0, ("upstream", 964.3));
+    report.compare(
+        "memory at rest: control plane",
+        "MiB",
+        mib(pss),
+        64.0,
+        ("upstream", 964.3),
+    );
     let millicores = (after.saturating_sub(before)) as f64 * 10.0 / REST.as_secs_f64();
-    report.compare("CPU at rest: control plane", "millicores", millicores, 3.0, ("upstream", 25.9));
+    report.compare(
+        "CPU at rest: control plane",
+        "millicores",
+        millicores,
+        3.0,
+        ("upstream", 25.9),
+    );
     report.compare(
         "API requests at rest, ours, without leases",
         "1/s",
@@ -105,7 +125,10 @@ pub(crate) async fn at_rest(world: &World, report: &mut Report) -> anyhow::Resul
 /// Memory in a launcher pod beside QEMU, for one guest.
 pub(crate) async fn beside_qemu(world: &World, report: &mut Report) -> anyhow::Result<()> {
     world.empty().await?;
-    world.vmis().create(&PostParams::default(), &World::vmi("memory")?).await?;
+    world
+        .vmis()
+        .create(&PostParams::default(), &World::vmi("memory")?)
+        .await?;
     until_running(world, &["memory".to_owned()]).await?;
     tokio::time::sleep(Duration::from_secs(15)).await;
     let pods = world
@@ -113,10 +136,17 @@ pub(crate) async fn beside_qemu(world: &World, report: &mut Report) -> anyhow::R
         .list(&ListParams::default().labels("kubevirt.io=virt-launcher"))
         .await?;
     let pod = pods.items.first().context("no launcher pod")?;
-    let (qemu, beside): (Vec<Process>, Vec<Process>) =
-        of_pod(uid(pod)?).into_iter().partition(|p| p.name.starts_with("qemu"));
+    let (qemu, beside): (Vec<Process>, Vec<Process>) = of_pod(uid(pod)?)
+        .into_iter()
+        .partition(|p| p.name.starts_with("qemu"));
     let sum = |list: &[Process]| list.iter().map(|p| p.pss).sum::<u64>();
-    report.compare("memory beside QEMU, one VMI", "MiB", mib(sum(&beside)), 12.0, ("upstream", 101.1));
+    report.compare(
+        "memory beside QEMU, one VMI",
+        "MiB",
+        mib(sum(&beside)),
+        12.0,
+        ("upstream", 101.1),
+    );
     report.add("memory of QEMU, a 128 MiB guest", "MiB", mib(sum(&qemu)));
     world.empty().await
 }

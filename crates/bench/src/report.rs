@@ -41,7 +41,13 @@ impl Report {
         beside: (&'static str, f64),
     ) {
         let (name, value) = beside;
-        self.push(what.into(), unit, ours, Some(goal), Some(Beside { what: name, value }));
+        self.push(
+            what.into(),
+            unit,
+            ours,
+            Some(goal),
+            Some(Beside { what: name, value }),
+        );
     }
 
     fn push(
@@ -52,7 +58,13 @@ impl Report {
         goal: Option<f64>,
         beside: Option<Beside>,
     ) {
-        self.findings.push(Finding { what, unit, ours, goal, beside });
+        self.findings.push(Finding {
+            what,
+            unit,
+            ours,
+            goal,
+            beside,
+        });
     }
 
     /// The table, one finding a line.

@@ -13,7 +13,11 @@ use crate::world::World;
 /// look at the metrics.
 pub(crate) async fn total(world: &World) -> anyhow::Result<f64> {
     let request = http::Request::get("/metrics").body(Vec::new())?;
-    let text = world.client.request_text(request).await.context("metrics of the API server")?;
+    let text = world
+        .client
+        .request_text(request)
+        .await
+        .context("metrics of the API server")?;
     Ok(sum(&text))
 }
 
@@ -41,12 +45,21 @@ pub(crate) async fn one_vmi(world: &World, report: &mut Report) -> anyhow::Resul
     let idle = total(world).await? - start;
     let start = total(world).await?;
     let began = tokio::time::Instant::now();
-    world.vmis().create(&PostParams::default(), &World::vmi("requests")?).await?;
+    world
+        .vmis()
+        .create(&PostParams::default(), &World::vmi("requests")?)
+        .await?;
     // The window is closed by time, not by asking: asking would be counted.
     tokio::time::sleep_until(began + WINDOW).await;
     let created = total(world).await? - start - idle;
     until_running(world, &["requests".to_owned()]).await?;
-    report.compare("API requests for one VMI, all clients", "requests", created, 24.0, ("upstream", 46.0));
+    report.compare(
+        "API requests for one VMI, all clients",
+        "requests",
+        created,
+        24.0,
+        ("upstream", 46.0),
+    );
     world.empty().await
 }
 

@@ -22,10 +22,17 @@ pub(crate) async fn until_running(
     names: &[String],
 ) -> anyhow::Result<BTreeMap<String, Instant>> {
     collect(names, |mut seen| async move {
-        let mut events = world.vmis().watch(&WatchParams::default(), "0").await?.boxed();
+        let mut events = world
+            .vmis()
+            .watch(&WatchParams::default(), "0")
+            .await?
+            .boxed();
         while let Some(event) = events.try_next().await? {
             if let WatchEvent::Added(vmi) | WatchEvent::Modified(vmi) = event
-                && vmi.status.as_ref().is_some_and(|s| s.phase == Phase::Running)
+                && vmi
+                    .status
+                    .as_ref()
+                    .is_some_and(|s| s.phase == Phase::Running)
                 && seen(vmi.metadata.name.unwrap_or_default())
             {
                 return Ok(());
@@ -39,7 +46,11 @@ pub(crate) async fn until_running(
 /// When each of these pods was seen Ready.
 async fn until_ready(world: &World, names: &[String]) -> anyhow::Result<BTreeMap<String, Instant>> {
     collect(names, |mut seen| async move {
-        let mut events = world.pods().watch(&WatchParams::default(), "0").await?.boxed();
+        let mut events = world
+            .pods()
+            .watch(&WatchParams::default(), "0")
+            .await?
+            .boxed();
         while let Some(event) = events.try_next().await? {
             if let WatchEvent::Added(pod) | WatchEvent::Modified(pod) = event
                 && pod
@@ -58,7 +69,10 @@ async fn until_ready(world: &World, names: &[String]) -> anyhow::Result<BTreeMap
 }
 
 /// Runs a watch that reports names to a closure, which says when all were seen.
-async fn collect<'a, F, Fut>(names: &'a [String], watch: F) -> anyhow::Result<BTreeMap<String, Instant>>
+async fn collect<'a, F, Fut>(
+    names: &'a [String],
+    watch: F,
+) -> anyhow::Result<BTreeMap<String, Instant>>
 where
     F: FnOnce(Box<dyn FnMut(String) -> bool + 'a>) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
@@ -90,17 +104,29 @@ pub(crate) async fn one_at_a_time(world: &World, report: &mut Report) -> anyhow:
     for round in 0..ROUNDS {
         let name = vec![format!("one-{round}")];
         let began = Instant::now();
-        world.pods().create(&PostParams::default(), &World::pod(&name[0])?).await?;
+        world
+            .pods()
+            .create(&PostParams::default(), &World::pod(&name[0])?)
+            .await?;
         pods.extend(seconds(&until_ready(world, &name).await?, began));
         world.empty().await?;
         let began = Instant::now();
-        world.vmis().create(&PostParams::default(), &World::vmi(&name[0])?).await?;
+        world
+            .vmis()
+            .create(&PostParams::default(), &World::vmi(&name[0])?)
+            .await?;
         vmis.extend(seconds(&until_running(world, &name).await?, began));
         world.empty().await?;
     }
     let (vmi, pod) = (median(vmis), median(pods));
     report.add("bare pod, create to Ready, median of 5", "s", pod);
-    report.compare("VMI, create to Running, median of 5", "s", vmi, pod + 0.4, ("upstream", 4.72));
+    report.compare(
+        "VMI, create to Running, median of 5",
+        "s",
+        vmi,
+        pod + 0.4,
+        ("upstream", 4.72),
+    );
     Ok(())
 }
 
@@ -109,20 +135,35 @@ pub(crate) async fn twenty_at_once(world: &World, report: &mut Report) -> anyhow
     let names: Vec<String> = (0..20).map(|i| format!("many-{i}")).collect();
     let began = Instant::now();
     for name in &names {
-        world.pods().create(&PostParams::default(), &World::pod(name)?).await?;
+        world
+            .pods()
+            .create(&PostParams::default(), &World::pod(name)?)
+            .await?;
     }
     let pod = median(seconds(&until_ready(world, &names).await?, began));
     world.empty().await?;
     let began = Instant::now();
     for name in &names {
-        world.vmis().create(&PostParams::default(), &World::vmi(name)?).await?;
+        world
+            .vmis()
+            .create(&PostParams::default(), &World::vmi(name)?)
+            .await?;
     }
     let vmi = median(seconds(&until_running(world, &names).await?, began));
     report.add("20 bare pods at once, median", "s", pod);
-    report.compare("20 VMIs at once, median", "s", vmi, pod * 1.3, ("upstream", 16.5));
+    report.compare(
+        "20 VMIs at once, median",
+        "s",
+        vmi,
+        pod * 1.3,
+        ("upstream", 16.5),
+    );
     world.empty().await
 }
 
 fn seconds(times: &BTreeMap<String, Instant>, began: Instant) -> Vec<f64> {
-    times.values().map(|at| at.duration_since(began).as_secs_f64()).collect()
+    times
+        .values()
+        .map(|at| at.duration_since(began).as_secs_f64())
+        .collect()
 }

@@ -19,7 +19,9 @@ pub(crate) struct World {
 impl World {
     /// Connects and makes the namespace.
     pub(crate) async fn new() -> anyhow::Result<Self> {
-        let world = Self { client: kube_kit::client()? };
+        let world = Self {
+            client: kube_kit::client()?,
+        };
         let namespaces: Api<Namespace> = Api::all(world.client.clone());
         let object = serde_json::from_value(json!({"metadata": {"name": NAMESPACE}}))?;
         match namespaces.create(&PostParams::default(), &object).await {
@@ -57,7 +59,9 @@ impl World {
     /// Pods of the control plane.
     pub(crate) async fn control_plane(&self) -> anyhow::Result<Vec<Pod>> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), api::names::DEFAULT_NAMESPACE);
-        let list = api.list(&ListParams::default().labels(api::names::APP_LABEL)).await?;
+        let list = api
+            .list(&ListParams::default().labels(api::names::APP_LABEL))
+            .await?;
         Ok(list.items)
     }
 
@@ -108,16 +112,32 @@ impl World {
     /// Deletes every VMI and pod of the benchmark and waits until they are gone.
     pub(crate) async fn empty(&self) -> anyhow::Result<()> {
         let now = DeleteParams::default().grace_period(0);
-        self.vmis().delete_collection(&now, &ListParams::default()).await?;
+        self.vmis()
+            .delete_collection(&now, &ListParams::default())
+            .await?;
         for _ in 0..600 {
-            if self.vmis().list(&ListParams::default()).await?.items.is_empty() {
+            if self
+                .vmis()
+                .list(&ListParams::default())
+                .await?
+                .items
+                .is_empty()
+            {
                 break;
             }
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         }
-        self.pods().delete_collection(&now, &ListParams::default()).await?;
+        self.pods()
+            .delete_collection(&now, &ListParams::default())
+            .await?;
         for _ in 0..600 {
-            if self.pods().list(&ListParams::default()).await?.items.is_empty() {
+            if self
+                .pods()
+                .list(&ListParams::default())
+                .await?
+                .items
+                .is_empty()
+            {
                 return Ok(());
             }
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
@@ -129,7 +149,9 @@ impl World {
     pub(crate) async fn clean(&self) -> anyhow::Result<()> {
         self.empty().await?;
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        namespaces.delete(NAMESPACE, &DeleteParams::default()).await?;
+        namespaces
+            .delete(NAMESPACE, &DeleteParams::default())
+            .await?;
         Ok(())
     }
 }

@@ -1,12 +1,12 @@
 //! decide
 pub mod admission;
-pub mod operator;
-pub mod subresource;
 pub mod conditions;
+pub mod handler;
 pub mod merge;
 pub mod node;
+pub mod operator;
 pub mod plan;
 pub mod pod;
+pub mod subresource;
 pub mod vm;
 pub mod vmi;
-pub mod handler;

@@ -49,7 +49,11 @@ fn verdict(id: &str, status: Status, evidence: String, why: &str, remedy: &str) 
         status,
         evidence,
         why: why.to_owned(),
-        remedy: if passed { String::new() } else { remedy.to_owned() },
+        remedy: if passed {
+            String::new()
+        } else {
+            remedy.to_owned()
+        },
     }
 }
 
@@ -74,7 +78,10 @@ fn cpu_virt(facts: &Facts, requirements: &Requirements) -> Verdict {
         .iter()
         .any(|flag| flag == "vmx" || flag == "svm");
     let (status, evidence) = if present {
-        (Status::Pass, format!("/proc/cpuinfo: flag {wanted} on {}", facts.cpu_model))
+        (
+            Status::Pass,
+            format!("/proc/cpuinfo: flag {wanted} on {}", facts.cpu_model),
+        )
     } else {
         (
             without_kvm(requirements),
@@ -228,16 +235,37 @@ mod tests {
             allow_emulation: false,
             ..Requirements::default()
         };
-        assert_eq!(status_of(&facts, &Requirements::default(), "kvm.run"), Status::Warn);
+        assert_eq!(
+            status_of(&facts, &Requirements::default(), "kvm.run"),
+            Status::Warn
+        );
         assert_eq!(status_of(&facts, &strict, "kvm.run"), Status::Fail);
     }
 
     #[test]
     fn too_little_of_anything_fails_with_a_remedy() {
         let cases: [(&str, Facts); 3] = [
-            ("resources.memory", Facts { memory_total: GIB, ..good() }),
-            ("resources.disk", Facts { disk_available: GIB, ..good() }),
-            ("modules", Facts { tun: false, ..good() }),
+            (
+                "resources.memory",
+                Facts {
+                    memory_total: GIB,
+                    ..good()
+                },
+            ),
+            (
+                "resources.disk",
+                Facts {
+                    disk_available: GIB,
+                    ..good()
+                },
+            ),
+            (
+                "modules",
+                Facts {
+                    tun: false,
+                    ..good()
+                },
+            ),
         ];
         for (id, facts) in cases {
             let verdict = judge(&facts, &Requirements::default())

@@ -39,7 +39,11 @@ impl Console {
                 }
             }
         });
-        Self { child, chunks, seen: String::new() }
+        Self {
+            child,
+            chunks,
+            seen: String::new(),
+        }
     }
 
     /// Types text.

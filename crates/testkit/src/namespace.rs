@@ -88,8 +88,15 @@ impl Namespace {
     pub fn wait_for(&self, kind: &str, name: &str, pointer: &str, wanted: &str) {
         eventually(&format!("{kind} {name}: {pointer} = {wanted}"), || {
             let object = self.get(kind, name);
-            let found = object.pointer(pointer).and_then(Value::as_str).unwrap_or("");
-            if found == wanted { Ok(()) } else { Err(format!("{found:?} in {}", object["status"])) }
+            let found = object
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or("");
+            if found == wanted {
+                Ok(())
+            } else {
+                Err(format!("{found:?} in {}", object["status"]))
+            }
         });
     }
 
@@ -100,7 +107,11 @@ impl Namespace {
     pub fn wait_gone(&self, kind: &str, name: &str) {
         eventually(&format!("{kind} {name} gone"), || {
             let object = self.get(kind, name);
-            if object.is_null() { Ok(()) } else { Err(object.to_string()) }
+            if object.is_null() {
+                Ok(())
+            } else {
+                Err(object.to_string())
+            }
         });
     }
 
@@ -116,7 +127,12 @@ impl Drop for Namespace {
         // VMs first, with no grace: a namespace's deletion waits for guests to shut down.
         let _ = kubectl(
             &[
-                "--namespace", &self.name, "delete", "vm,vmi", "--all", "--wait=false",
+                "--namespace",
+                &self.name,
+                "delete",
+                "vm,vmi",
+                "--all",
+                "--wait=false",
             ],
             None,
         );

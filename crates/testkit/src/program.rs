@@ -31,14 +31,22 @@ impl Output {
     /// When it did not.
     #[must_use]
     pub fn expect_err(self, what: &str) -> String {
-        assert!(!self.ok, "{what}: expected a refusal, found {}", self.stdout);
+        assert!(
+            !self.ok,
+            "{what}: expected a refusal, found {}",
+            self.stdout
+        );
         self.stderr
     }
 }
 
 /// Runs `kubectl` with these words; `stdin` is its standard input.
 pub fn kubectl(words: &[&str], stdin: Option<&str>) -> Output {
-    run(&std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".into()), words, stdin)
+    run(
+        &std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".into()),
+        words,
+        stdin,
+    )
 }
 
 /// Runs `virtctl` with these words.
@@ -54,7 +62,11 @@ pub(crate) fn virtctl_program() -> String {
 fn run(program: &str, words: &[&str], stdin: Option<&str>) -> Output {
     let mut child = Command::new(program)
         .args(words)
-        .stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdin(if stdin.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
