@@ -379,7 +379,7 @@ impl Executor {
 
     /// Keeps what a patch made of a VM whose version was `before`.
     fn patched_vm(&self, vm: RawVm, before: Option<String>) -> Written {
-        if vm.metadata.resource_version == before {
+        if vm.metadata.resource_version == before && !is_leaving(&vm.metadata) {
             return Written::NoEffect;
         }
         self.keep_vm(vm)
@@ -387,7 +387,7 @@ impl Executor {
 
     /// Keeps what a patch made of a VMI whose version was `before`.
     fn patched_vmi(&self, vmi: RawVmi, before: Option<String>) -> Written {
-        if vmi.metadata.resource_version == before {
+        if vmi.metadata.resource_version == before && !is_leaving(&vmi.metadata) {
             return Written::NoEffect;
         }
         self.keep_vmi(vmi)
@@ -400,9 +400,7 @@ impl Executor {
 
     fn keep_vmi(&self, mut vmi: RawVmi) -> Written {
         vmi.metadata.managed_fields = None;
-        let gone = vmi.metadata.deletion_timestamp.is_some()
-            && vmi.metadata.finalizers.as_ref().is_none_or(Vec::is_empty);
-        let keys = if gone {
+        let keys = if is_leaving(&vmi.metadata) {
             self.index.borrow_mut().remove_vmi(&vmi.metadata)
         } else {
             self.index.borrow_mut().put_vmi(vmi)
@@ -426,6 +424,12 @@ impl Executor {
         let keys = self.index.borrow_mut().remove_vmi(&meta);
         self.enqueue(keys)
     }
+}
+
+/// The last finalizer of a deleted object went: it is gone, and the answer to
+/// that patch carries the version from before it.
+fn is_leaving(meta: &kube::core::ObjectMeta) -> bool {
+    meta.deletion_timestamp.is_some() && meta.finalizers.as_ref().is_none_or(Vec::is_empty)
 }
 
 fn only(uid: &str) -> DeleteParams {

@@ -331,3 +331,18 @@ async fn a_patch_that_admission_undoes_is_tried_again_later_and_not_at_once() {
     assert_eq!(bench.vmi().await, Outcome::Failed);
     assert!(bench.executor.queue.is_empty());
 }
+
+#[tokio::test]
+async fn the_last_finalizer_takes_the_instance_with_it() {
+    let mut going = vmi("Failed", 2);
+    going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let mut gone = going.clone();
+    gone["metadata"]["finalizers"] = json!([]);
+    let bench = Bench::new(None, vec![("PATCH", "/web", 200, gone)]);
+    bench
+        .index
+        .borrow_mut()
+        .put_vmi(serde_json::from_value(going).unwrap());
+    assert_eq!(bench.vmi().await, Outcome::Progress);
+    assert_eq!(bench.index.borrow().vmi_uid(&name()), None);
+}
