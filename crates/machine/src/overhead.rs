@@ -103,3 +103,61 @@ pub fn guest_memory(spec: &VmiSpec) -> u64 {
         .and_then(|q| quantity::bytes(q).ok())
         .unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    fn spec(patch: serde_json::Value) -> VmiSpec {
+        serde_json::from_value(json!({"domain": patch})).unwrap()
+    }
+
+    fn small() -> serde_json::Value {
+        json!({
+            "memory": {"guest": "256Mi"},
+            "devices": {"disks": [{"name": "a"}, {"name": "b"}], "interfaces": [{"name": "n"}]},
+        })
+    }
+
+    #[test]
+    fn the_check_values_of_the_documentation_hold() {
+        let spec = spec(small());
+        assert_eq!(memory_overhead(&spec, false), 105 * MIB + MIB / 2);
+        assert_eq!(memory_overhead(&spec, true), 149 * MIB + MIB / 2);
+    }
+
+    #[test]
+    fn it_stays_far_below_upstreams() {
+        assert!(memory_overhead(&spec(small()), true) < 200 * MIB);
+    }
+
+    #[test]
+    fn the_guests_memory_comes_from_the_first_place_that_has_it() {
+        let request = json!({"resources": {"requests": {"memory": "2056M"}}});
+        assert_eq!(guest_memory(&spec(request)), 2_056_000_000);
+        let both =
+            json!({"memory": {"guest": "1Gi"}, "resources": {"requests": {"memory": "2Gi"}}});
+        assert_eq!(guest_memory(&spec(both)), 1 << 30);
+        assert_eq!(guest_memory(&VmiSpec::default()), 0);
+    }
+
+    #[test]
+    fn what_the_guest_has_more_of_costs_more() {
+        let base = memory_overhead(&spec(small()), true);
+        for (path, value) in [
+            ("/memory/guest", json!("4Gi")),
+            ("/cpu", json!({"cores": 2})),
+            ("/firmware", json!({"bootloader": {"efi": {}}})),
+        ] {
+            let mut more = small();
+            let (parent, key) = path.rsplit_once('/').unwrap();
+            more.pointer_mut(parent).unwrap()[key] = value;
+            assert!(memory_overhead(&spec(more), true) > base, "{path}");
+        }
+        let mut less = small();
+        less["devices"]["autoattachGraphicsDevice"] = json!(false);
+        assert!(memory_overhead(&spec(less), true) < base);
+    }
+}

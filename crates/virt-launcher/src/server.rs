@@ -41,16 +41,20 @@ pub(crate) enum Outgoing {
 /// The driver's queue.
 pub(crate) type Queue = mpsc::UnboundedSender<Happening>;
 
-/// Listens.
+/// Listens. The socket appears under its name only once it listens, so whoever
+/// sees it can connect.
 ///
 /// # Errors
 /// When the socket cannot be made.
 pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
+    let fresh = path.with_extension("new");
+    match std::fs::remove_file(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    UnixListener::bind(path)
+    let listener = UnixListener::bind(&fresh)?;
+    std::fs::rename(&fresh, path)?;
+    Ok(listener)
 }
 
 /// Accepts connections until the process ends. `done` is held by each writer,

@@ -18,7 +18,8 @@ impl Params {
         Self(first.replace(',', ",,"))
     }
 
-    fn add(&mut self, key: &str, value: impl ToString) {
+    #[allow(clippy::needless_pass_by_value)] // Numbers and words, at their place of use.
+    fn add<T: ToString>(&mut self, key: &str, value: T) {
         if !self.0.is_empty() {
             self.0.push(',');
         }

@@ -1,5 +1,10 @@
 //! The command line of example manifests, switch by switch.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::needless_pass_by_value
+)]
 
 use super::*;
 use api::launcher::{Nic, Sync};

@@ -1,6 +1,11 @@
 //! Lives of guests: told one by one, and made up by proptest against a model of
 //! QEMU that obeys, refuses, dies and answers late.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::needless_pass_by_value
+)]
 
 use super::*;
 use proptest::prelude::*;
