@@ -27,8 +27,11 @@ const PROGRAMS: [&str; 3] = ["edgevirt", "virtctl", "edgevirt-bin"];
 const STATIC_PROGRAMS: [&str; 3] = ["container-disk", "guest-seed", "pause"];
 
 /// The layer of our own programs.
-pub(super) fn virt(workshop: &Workshop) -> anyhow::Result<Tree> {
-    let virt = cargo(&workshop.repository, &PROGRAMS, &[], None, "edgevirt-bin")?;
+pub(super) fn virt(workshop: &Workshop, built: Option<&Path>) -> anyhow::Result<Tree> {
+    let virt = match built {
+        Some(path) => path.to_owned(),
+        None => cargo(&workshop.repository, &PROGRAMS, &[], None, "edgevirt-bin")?,
+    };
     let mut tree = Tree::owned_by(0, 0);
     tree.file("usr/bin/virt", virt, 0o755)?;
     for name in COMPONENTS {

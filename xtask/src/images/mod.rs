@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Where packages and unpacked trees are kept between runs.
     #[arg(long, default_value = "/var/cache/edgevirt", env = "EDGEVIRT_CACHE")]
     cache: PathBuf,
+    /// Take this program as the components' binary instead of building it.
+    #[arg(long, value_name = "FILE")]
+    virt: Option<PathBuf>,
     /// Ask the package mirror for newer versions instead of taking those of the last run.
     #[arg(long)]
     refresh: bool,
@@ -94,6 +97,7 @@ pub(crate) fn run(repository: &Path, args: &Args) -> anyhow::Result<()> {
             "edgevirt.local/pause:3.10",
             &image,
         )?);
+        images.write(&args.out)?;
     }
     if wanted(Name::Guest) {
         let image = Image::new(
@@ -101,22 +105,24 @@ pub(crate) fn run(repository: &Path, args: &Args) -> anyhow::Result<()> {
             ProcessConfig::default(),
         )?;
         images.guest = Some(save(&args.out, "guest.tar", guest::REFERENCE, &image)?);
+        images.write(&args.out)?;
     }
     if wanted(Name::Components) || wanted(Name::Launcher) {
         let base = base::build(&mut context)?;
-        let virt = build::virt(&context)?;
+        let virt = build::virt(&context, args.virt.as_deref())?;
         let lower = [Layer::new(base.clone())?, Layer::new(virt)?];
         if wanted(Name::Components) {
             let image = Image::new(lower.to_vec(), process("0:0"))?;
             images.components = Some(save_by_digest(&args.out, "virt", &image)?);
+            images.write(&args.out)?;
         }
         if wanted(Name::Launcher) {
             let qemu = Layer::new(launcher::build(&mut context, &base)?)?;
             let image = Image::new([&lower[..], &[qemu]].concat(), process("107:107"))?;
             images.launcher = Some(save_by_digest(&args.out, "virt-launcher", &image)?);
+            images.write(&args.out)?;
         }
     }
-    images.write(&args.out)?;
     context.apt.record(&args.out)?;
     Ok(())
 }
