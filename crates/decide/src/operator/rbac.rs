@@ -32,7 +32,19 @@ pub(super) fn objects(config: &Config) -> Vec<Value> {
         objects.push(cluster_role(account, &json!({}), &rules));
         objects.push(cluster_binding(account, &account_subject(config, account)));
     }
-    objects.extend(lease_role(config, CONTROLLER_ACCOUNT));
+    // Leader election.
+    let leases = rule(
+        "coordination.k8s.io",
+        &["leases"],
+        &["get", "create", "patch"],
+    );
+    objects.extend(role(config, CONTROLLER_ACCOUNT, &leases));
+    // To find a node's handler.
+    objects.extend(role(
+        config,
+        API_ACCOUNT,
+        &rule("", &["pods"], &["get", "list"]),
+    ));
     objects
 }
 
@@ -43,21 +55,14 @@ fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
 
 fn api_rules() -> Vec<Value> {
     vec![
+        // Subresources read and patch one object; limits of KubeVirt are lists.
         rule(
             "kubevirt.io",
             &["virtualmachines", "virtualmachineinstances"],
-            &["get", "list", "watch", "patch"],
+            &["get", "list", "patch"],
         ),
-        rule("kubevirt.io", &["virtualmachineinstances"], &["delete"]),
         rule("kubevirt.io", &["virtualmachines/status"], &["patch"]),
         rule("kubevirt.io", &["kubevirts"], &["get", "list", "watch"]),
-        // To find a node's handler, and to end a launcher that is to stop now.
-        rule("", &["pods"], &["get", "list", "watch", "delete"]),
-        rule(
-            "",
-            &["nodes", "namespaces", "persistentvolumeclaims"],
-            &["get"],
-        ),
         rule(
             "authorization.k8s.io",
             &["subjectaccessreviews"],
@@ -77,15 +82,9 @@ fn controller_rules() -> Vec<Value> {
         rule(
             "kubevirt.io",
             &["virtualmachines", "virtualmachineinstances"],
-            &[
-                "get", "list", "watch", "create", "update", "patch", "delete",
-            ],
+            &["get", "list", "watch", "create", "patch", "delete"],
         ),
-        rule(
-            "kubevirt.io",
-            &["virtualmachines/status"],
-            &["patch", "update"],
-        ),
+        rule("kubevirt.io", &["virtualmachines/status"], &["patch"]),
         // Owner references that block deletion need these.
         rule(
             "kubevirt.io",
@@ -102,9 +101,8 @@ fn controller_rules() -> Vec<Value> {
             &["get", "list", "watch", "create", "patch", "delete"],
         ),
         rule("", &["pods/status"], &["patch"]),
-        rule("", &["pods/finalizers"], &["update"]),
+        // Their heartbeat; a silent node is no place for a guest.
         rule("", &["nodes"], &["get", "list", "watch", "patch"]),
-        rule("", &["persistentvolumeclaims", "namespaces"], &["get"]),
         rule("", &["events"], &["create", "patch"]),
     ]
 }
@@ -114,13 +112,12 @@ fn handler_rules() -> Vec<Value> {
         rule(
             "kubevirt.io",
             &["virtualmachineinstances"],
-            &["get", "list", "watch", "patch", "update"],
+            &["get", "list", "watch", "patch"],
         ),
-        rule("kubevirt.io", &["kubevirts"], &["get", "list", "watch"]),
         rule("", &["pods"], &["get", "list", "watch"]),
         rule("", &["nodes"], &["get", "patch"]),
         rule("", &["events"], &["create", "patch"]),
-        // cloud-init data that a VMI refers to by a secret's name.
+        // cloud-init data that an instance refers to by a secret's name.
         rule("", &["secrets"], &["get"]),
     ]
 }
@@ -245,13 +242,13 @@ fn account_subject(config: &Config, account: &str) -> Value {
     json!({ "kind": "ServiceAccount", "name": account, "namespace": config.namespace })
 }
 
-/// Leader election needs leases, in the namespace only.
-fn lease_role(config: &Config, account: &str) -> [Value; 2] {
+/// What an account may do in the namespace only.
+fn role(config: &Config, account: &str, rule: &Value) -> [Value; 2] {
     let metadata = json!({ "name": account, "namespace": config.namespace });
     [
         json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata,
-            "rules": [rule("coordination.k8s.io", &["leases"], &["get", "list", "watch", "create", "patch", "update"])]
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": metadata, "rules": [rule]
         }),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
