@@ -4,6 +4,8 @@ mod apply;
 mod credentials;
 mod look;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
