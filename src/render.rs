@@ -146,10 +146,10 @@ fn render(
             .render_str(
                 template,
                 context! {
-                    namespace => settings.namespace,
+                    namespace => &settings.namespace,
                     version => env!("CARGO_PKG_VERSION"),
-                    virt_image => images.components.reference,
-                    launcher_image => images.launcher.reference,
+                    virt_image => &images.components.reference,
+                    launcher_image => &images.launcher.reference,
                     use_emulation => emulation,
                 },
             )
