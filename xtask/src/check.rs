@@ -24,7 +24,10 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ("container-disk", &[]),
     ("guest-seed", &[]),
     ("pause", &[]),
-    ("virt-operator", &["api", "machine", "decide", "kube-kit"]),
+    (
+        "virt-operator",
+        &["api", "machine", "decide", "host", "kube-kit"],
+    ),
     ("virt-api", &["api", "machine", "decide", "kube-kit"]),
     ("virt-controller", &["api", "machine", "decide", "kube-kit"]),
     (
