@@ -56,7 +56,13 @@ pub(super) fn guest_seed(workshop: &Workshop) -> anyhow::Result<PathBuf> {
 
 fn static_program(workshop: &Workshop, package: &str) -> anyhow::Result<PathBuf> {
     let flags = "-C target-feature=+crt-static";
-    let target = ["--target", STATIC_TARGET];
+    // A directory of their own: these change seldom and need not wait for a build of everything else.
+    let directory = workshop
+        .repository
+        .join("target/static")
+        .display()
+        .to_string();
+    let target = ["--target", STATIC_TARGET, "--target-dir", &directory];
     cargo(
         &workshop.repository,
         &STATIC_PROGRAMS,
