@@ -32,6 +32,7 @@ pub(crate) fn run(args: &DemoArgs, out: &Output) -> anyhow::Result<ExitCode> {
     } else {
         out.note(&format!("VM {NAME} runs already"));
     }
+    crate::validate::runtime()?.block_on(until_running(args, deadline))?;
     let mut console = Console::open(args)?;
     let seen = console.until_prompt(deadline, started, out)?;
     if !seen {
@@ -72,6 +73,27 @@ async fn create(args: &DemoArgs) -> anyhow::Result<bool> {
         .await
         .context("the VM was refused")?;
     Ok(true)
+}
+
+/// A console is refused until there is an instance, so it is waited for first.
+async fn until_running(args: &DemoArgs, deadline: Instant) -> anyhow::Result<()> {
+    let client = crate::validate::client(&args.cluster).await?;
+    let api: Api<api::VirtualMachineInstance> = Api::default_namespaced(client);
+    let mut phase = String::from("no instance");
+    while Instant::now() < deadline {
+        if let Some(vmi) = api.get_opt(NAME).await.context("cannot ask for the VMI")? {
+            let status = vmi.status.unwrap_or_default();
+            if status.phase == api::vmi_status::Phase::Running {
+                return Ok(());
+            }
+            status.phase.as_str().clone_into(&mut phase);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    bail!(
+        "the VM did not run within {} s (phase: {phase}); look with `kubectl describe vmi {NAME}`",
+        args.timeout
+    )
 }
 
 fn command(args: &DemoArgs) -> Command {
@@ -121,7 +143,7 @@ impl Console {
             .args(["console", NAME])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::inherit())
             .spawn()
             .with_context(|| format!("cannot run {}", args.virtctl.display()))?;
         let mut stdout = child.stdout.take().context("no output of virtctl")?;

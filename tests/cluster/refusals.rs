@@ -33,8 +33,8 @@ fn a_vmi_that_cannot_be_is_refused_with_the_field() {
     );
     refused(
         &ns,
-        "    - name: cloudinit\n      disk",
-        "    - name: nowhere\n      disk",
+        "      - name: cloudinit\n        disk",
+        "      - name: nowhere\n        disk",
         &["spec.domain.devices.disks[1].name", "nowhere"],
     );
     refused(
@@ -58,9 +58,7 @@ fn a_missing_image_and_too_much_memory_are_told_in_the_status() {
         "kubevirt/cirros-registry-disk-demo",
         "kubevirt/there-is-no-such-image",
     );
-    let _ = ns
-        .create(&missing.replace("VirtualMachineInstance", "VirtualMachineInstance"))
-        .expect_ok("create");
+    let _ = ns.create(&missing).expect_ok("create");
     let huge =
         manifest::vm("huge", "runStrategy: Always").replace("memory: 192Mi", "memory: 900Gi");
     let _ = ns.create(&huge).expect_ok("create");
