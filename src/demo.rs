@@ -21,6 +21,8 @@ const MANIFEST: &str = include_str!("../examples/statelessVM.yaml");
 const NAME: &str = "cirros-stateless-vm";
 /// What a login prompt ends with.
 const PROMPT: &str = "login:";
+/// What the guest's shell shows where somebody logged in and left.
+const SHELL: &str = "$ ";
 
 /// Creates and starts the VM unless it is there, shows its console until the login prompt.
 pub(crate) fn run(args: &DemoArgs, out: &Output) -> anyhow::Result<ExitCode> {
@@ -183,7 +185,7 @@ impl Console {
                         .find(|i| tail.is_char_boundary(*i))
                         .unwrap_or(0);
                     tail.drain(..keep);
-                    if tail.trim_end().ends_with(PROMPT) {
+                    if tail.trim_end().ends_with(PROMPT) || (!fresh && tail.contains(SHELL)) {
                         return Ok(true);
                     }
                     quiet_since = Instant::now();

@@ -1,12 +1,12 @@
 //! Manifests the tests create.
 
 /// A VMI of 128 MiB with the demo guest, bridged to the pod network.
-pub fn vmi(name: &str, user_data: &str) -> String {
+pub(crate) fn vmi(name: &str, user_data: &str) -> String {
     vmi_with(name, user_data, "bridge")
 }
 
 /// As [`vmi`], with another binding of the interface.
-pub fn vmi_with(name: &str, user_data: &str, binding: &str) -> String {
+pub(crate) fn vmi_with(name: &str, user_data: &str, binding: &str) -> String {
     format!(
         r"apiVersion: kubevirt.io/v1
 kind: VirtualMachineInstance
@@ -20,7 +20,7 @@ spec:
 }
 
 /// A VM with the spec of [`vmi`]; `strategy` is a line such as `runStrategy: Always`.
-pub fn vm(name: &str, strategy: &str) -> String {
+pub(crate) fn vm(name: &str, strategy: &str) -> String {
     format!(
         r"apiVersion: kubevirt.io/v1
 kind: VirtualMachine

@@ -69,22 +69,20 @@ async fn until_ready(world: &World, names: &[String]) -> anyhow::Result<BTreeMap
 }
 
 /// Runs a watch that reports names to a closure, which says when all were seen.
-async fn collect<'a, F, Fut>(
-    names: &'a [String],
-    watch: F,
-) -> anyhow::Result<BTreeMap<String, Instant>>
+async fn collect<F, Fut>(names: &[String], watch: F) -> anyhow::Result<BTreeMap<String, Instant>>
 where
-    F: FnOnce(Box<dyn FnMut(String) -> bool + 'a>) -> Fut,
+    F: FnOnce(Box<dyn FnMut(String) -> bool>) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
     let times = std::rc::Rc::new(std::cell::RefCell::new(BTreeMap::new()));
     let inner = std::rc::Rc::clone(&times);
+    let wanted = names.to_vec();
     let seen = Box::new(move |name: String| {
         let mut times = inner.borrow_mut();
-        if names.contains(&name) {
+        if wanted.contains(&name) {
             times.entry(name).or_insert_with(Instant::now);
         }
-        times.len() == names.len()
+        times.len() == wanted.len()
     });
     tokio::time::timeout(LIMIT, watch(seen))
         .await

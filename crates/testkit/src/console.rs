@@ -61,19 +61,25 @@ impl Console {
     /// # Panics
     /// When it does not come in time or the console ends.
     pub fn expect(&mut self, wanted: &str, limit: Duration) -> String {
+        match self.wait(wanted, limit) {
+            Some(before) => before,
+            None => panic!("no {wanted:?} within {limit:?}; seen: {}", self.seen),
+        }
+    }
+
+    /// As [`Console::expect`], but `None` when it does not come in time.
+    fn wait(&mut self, wanted: &str, limit: Duration) -> Option<String> {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(at) = self.seen.find(wanted) {
                 let before = self.seen[..at].to_owned();
                 self.seen.drain(..at + wanted.len());
-                return before;
+                return Some(before);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             match self.chunks.recv_timeout(left) {
                 Ok(chunk) => self.seen.push_str(&String::from_utf8_lossy(&chunk)),
-                Err(RecvTimeoutError::Timeout) => {
-                    panic!("no {wanted:?} within {limit:?}; seen: {}", self.seen)
-                }
+                Err(RecvTimeoutError::Timeout) => return None,
                 Err(RecvTimeoutError::Disconnected) => {
                     panic!("console ended before {wanted:?}; seen: {}", self.seen)
                 }
@@ -86,7 +92,13 @@ impl Console {
     /// # Panics
     /// When the guest does not let us in.
     pub fn login(&mut self) {
-        self.expect("login: ", Duration::from_secs(180));
+        // The prompt may have been printed before this console was open: wake it.
+        for _ in 0..30 {
+            if self.wait("login: ", Duration::from_secs(6)).is_some() {
+                break;
+            }
+            self.send("\r");
+        }
         self.send("cirros\r");
         self.expect("assword: ", Duration::from_secs(60));
         self.send("gocubsgo\r");

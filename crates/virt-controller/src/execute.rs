@@ -83,18 +83,18 @@ impl Executor {
         let result = match step.op {
             Op::Patch(patch) => {
                 let patched = vms.patch(&name.name, &params, &Patch::Merge(&patch)).await;
-                patched.map(|vm| self.patched_vm(vm, before))
+                patched.map(|vm| self.patched_vm(vm, before.as_deref()))
             }
             Op::PatchStatus(patch) => {
                 let patch = Patch::Merge(&patch);
                 let patched = vms.patch_status(&name.name, &params, &patch).await;
-                patched.map(|vm| self.patched_vm(vm, before))
+                patched.map(|vm| self.patched_vm(vm, before.as_deref()))
             }
             Op::CreateInstance(vmi) => self.create_instance(&vmis, name, *vmi).await,
             Op::DeleteInstance { uid } => self.delete_instance(&vmis, name, &uid).await,
             Op::PatchInstance(patch) => {
                 let patched = vmis.patch(&name.name, &params, &Patch::Merge(&patch)).await;
-                patched.map(|vmi| self.patched_vmi(vmi, vmi_before))
+                patched.map(|vmi| self.patched_vmi(vmi, vmi_before.as_deref()))
             }
         };
         self.conclude(key, step.done, step.failed, result)
@@ -115,7 +115,7 @@ impl Executor {
             Op::Patch(patch) => {
                 let patched = vmis.patch(&name.name, &params, &Patch::Merge(&patch)).await;
                 match patched {
-                    Ok(vmi) => Ok(self.patched_vmi(vmi, before)),
+                    Ok(vmi) => Ok(self.patched_vmi(vmi, before.as_deref())),
                     // The last finalizer went with an earlier patch.
                     Err(error) if is_not_found(&error) => Ok(self.drop_vmi(name)),
                     Err(error) => Err(error),
@@ -378,16 +378,16 @@ impl Executor {
     }
 
     /// Keeps what a patch made of a VM whose version was `before`.
-    fn patched_vm(&self, vm: RawVm, before: Option<String>) -> Written {
-        if vm.metadata.resource_version == before && !is_leaving(&vm.metadata) {
+    fn patched_vm(&self, vm: RawVm, before: Option<&str>) -> Written {
+        if vm.metadata.resource_version.as_deref() == before && !is_leaving(&vm.metadata) {
             return Written::NoEffect;
         }
         self.keep_vm(vm)
     }
 
     /// Keeps what a patch made of a VMI whose version was `before`.
-    fn patched_vmi(&self, vmi: RawVmi, before: Option<String>) -> Written {
-        if vmi.metadata.resource_version == before && !is_leaving(&vmi.metadata) {
+    fn patched_vmi(&self, vmi: RawVmi, before: Option<&str>) -> Written {
+        if vmi.metadata.resource_version.as_deref() == before && !is_leaving(&vmi.metadata) {
             return Written::NoEffect;
         }
         self.keep_vmi(vmi)
