@@ -94,6 +94,10 @@ fn judge(review: &Review, gates_changed: bool) -> Verdict {
     }
 }
 
+/// Most devices of a kind that a node may be told to offer. The kubelet is sent the
+/// whole list of them in one message of at most 16 MiB.
+const DEVICES_CEILING: i64 = 10_000;
+
 fn configuration(config: &Value, out: &mut Causes) {
     let path = Path::new("spec.configuration");
     if let Some(ratio) = at(config, "additionalGuestMemoryOverheadRatio").as_str() {
@@ -111,6 +115,14 @@ fn configuration(config: &Value, out: &mut Causes) {
                 format!("ratio provided, {ratio}, cannot be parsed into float: {why}"),
             ),
         }
+    }
+    if let Some(guests) = at(config, "virtualMachineInstancesPerNode").as_i64()
+        && !(1..=DEVICES_CEILING).contains(&guests)
+    {
+        out.invalid(
+            &path.child("virtualMachineInstancesPerNode"),
+            format!("expected 1 to {DEVICES_CEILING}, found {guests}"),
+        );
     }
     if text_at(config, "vmRolloutStrategy") == "LiveUpdate" {
         let field = path.child("vmRolloutStrategy");

@@ -117,6 +117,24 @@ fn placement_adds_labels_and_tolerations() {
 }
 
 #[test]
+fn the_number_of_devices_a_node_offers_reaches_the_handler() {
+    let flag = |spec: Value| {
+        let rendered = render(&config(), &kubevirt(spec), "PEM");
+        let args = &find(&rendered, "DaemonSet", "virt-handler")["spec"]["template"]["spec"]["containers"]
+            [0]["args"];
+        let args: Vec<String> = serde_json::from_value(args.clone()).unwrap();
+        args.iter()
+            .position(|arg| arg == "--max-devices")
+            .map(|at| args[at + 1].clone())
+    };
+    assert_eq!(flag(json!({})), None);
+    assert_eq!(
+        flag(json!({ "configuration": { "virtualMachineInstancesPerNode": 7 } })),
+        Some("7".to_owned())
+    );
+}
+
+#[test]
 fn only_the_handler_is_privileged() {
     let rendered = render(&config(), &kubevirt(json!({})), "PEM");
     for object in rendered

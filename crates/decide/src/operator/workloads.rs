@@ -107,17 +107,25 @@ fn controller(config: &Config) -> Component {
     }
 }
 
-fn handler() -> Component {
+fn handler(kubevirt: &KubeVirt) -> Component {
+    let mut handler_args = args(&[
+        ("--node-name", "$(NODE_NAME)"),
+        ("--port", &names::HANDLER_PORT.to_string()),
+        ("--cert-dir", "/etc/virt-handler/servercertificates"),
+        ("--ca-dir", CA_DIR),
+        ("--health-port", &HANDLER_HEALTH_PORT.to_string()),
+    ]);
+    if let Some(guests) = kubevirt
+        .spec
+        .configuration
+        .virtual_machine_instances_per_node
+    {
+        handler_args.extend(args(&[("--max-devices", &guests.to_string())]));
+    }
     Component {
         name: HANDLER,
         account: HANDLER_ACCOUNT,
-        args: args(&[
-            ("--node-name", "$(NODE_NAME)"),
-            ("--port", &names::HANDLER_PORT.to_string()),
-            ("--cert-dir", "/etc/virt-handler/servercertificates"),
-            ("--ca-dir", CA_DIR),
-            ("--health-port", &HANDLER_HEALTH_PORT.to_string()),
-        ]),
+        args: handler_args,
         health: (HANDLER_HEALTH_PORT, "HTTP"),
         certificates: &[(
             "kubevirt-virt-handler-server-certs",
@@ -177,7 +185,7 @@ fn deployment(config: &Config, kubevirt: &KubeVirt, component: &Component, repli
 }
 
 fn daemon_set(config: &Config, kubevirt: &KubeVirt) -> Value {
-    let component = handler();
+    let component = handler(kubevirt);
     let mut pod = pod(config, kubevirt, &component);
     pod["hostPID"] = json!(true);
     // A node with virtual machines keeps its handler, whatever its taints.

@@ -188,3 +188,25 @@ fn removal_is_blocked_while_guests_exist_if_asked_for() {
     assert!(delete(&careful, false, false).allowed);
     assert!(delete(&kubevirt(), true, true).allowed);
 }
+
+#[test]
+fn a_node_offers_at_least_one_device_and_no_absurd_number() {
+    let with_devices = |number: i64| {
+        let object = with(
+            kubevirt(),
+            "/spec/configuration/virtualMachineInstancesPerNode",
+            json!(number),
+        );
+        create(&object).1
+    };
+    assert!(with_devices(110).allowed);
+    for bad in [-1, 0, 1_000_000] {
+        let verdict = with_devices(bad);
+        assert!(!verdict.allowed, "{bad}");
+        assert!(
+            verdict.causes[0].field == "spec.configuration.virtualMachineInstancesPerNode",
+            "{:?}",
+            verdict.causes
+        );
+    }
+}
