@@ -106,3 +106,19 @@ fn virtctl_tells_both_versions() {
         "{text}"
     );
 }
+
+#[test]
+fn a_watch_without_a_list_before_it_begins_with_what_exists() {
+    let text = kubectl(
+        &[
+            "get",
+            "--raw",
+            "/apis/kubevirt.io/v1/namespaces/kubevirt/kubevirts?watch=1&resourceVersion=0&timeoutSeconds=1",
+        ],
+        None,
+    )
+    .expect_ok("watch");
+    let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(first["type"], "ADDED", "{first}");
+    assert_eq!(first["object"]["metadata"]["name"], "kubevirt", "{first}");
+}

@@ -3,7 +3,7 @@
 //!
 //! Prints a table and writes JSON to the path given as the only argument. Nothing here
 //! fails because a number is bad: a number is a finding, not a test.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod images;
 mod process;
@@ -35,15 +35,25 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is measured now: the whole takes minutes.
+fn step(what: &str) {
+    eprintln!("measuring {what}");
+}
+
 async fn measure() -> anyhow::Result<Report> {
     let world = World::new().await?;
     let mut report = Report::default();
     images::measure(&mut report)?;
     let result = async {
+        step("the control plane at rest, a minute");
         process::at_rest(&world, &mut report).await?;
+        step("requests for one VMI");
         requests::one_vmi(&world, &mut report).await?;
+        step("start times, one at a time");
         start::one_at_a_time(&world, &mut report).await?;
+        step("memory beside QEMU");
         process::beside_qemu(&world, &mut report).await?;
+        step("start times, twenty at once");
         start::twenty_at_once(&world, &mut report).await
     }
     .await;

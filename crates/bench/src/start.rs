@@ -1,12 +1,17 @@
 //! From create to Running, beside bare pods of the same run.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use api::VirtualMachineInstance;
 use api::vmi_status::Phase;
 use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
 use kube::api::{PostParams, WatchEvent, WatchParams};
+use serde::de::DeserializeOwned;
 
 use crate::report::Report;
 use crate::world::World;
@@ -21,74 +26,58 @@ pub(crate) async fn until_running(
     world: &World,
     names: &[String],
 ) -> anyhow::Result<BTreeMap<String, Instant>> {
-    collect(names, |mut seen| async move {
-        let mut events = world
-            .vmis()
-            .watch(&WatchParams::default(), "0")
-            .await?
-            .boxed();
-        while let Some(event) = events.try_next().await? {
-            if let WatchEvent::Added(vmi) | WatchEvent::Modified(vmi) = event
-                && vmi
-                    .status
-                    .as_ref()
-                    .is_some_and(|s| s.phase == Phase::Running)
-                && seen(vmi.metadata.name.unwrap_or_default())
-            {
-                return Ok(());
-            }
-        }
-        bail!("the watch of VMIs ended")
+    until(&world.vmis(), names, |vmi: &VirtualMachineInstance| {
+        vmi.status
+            .as_ref()
+            .is_some_and(|s| s.phase == Phase::Running)
     })
     .await
 }
 
 /// When each of these pods was seen Ready.
 async fn until_ready(world: &World, names: &[String]) -> anyhow::Result<BTreeMap<String, Instant>> {
-    collect(names, |mut seen| async move {
-        let mut events = world
-            .pods()
-            .watch(&WatchParams::default(), "0")
-            .await?
-            .boxed();
-        while let Some(event) = events.try_next().await? {
-            if let WatchEvent::Added(pod) | WatchEvent::Modified(pod) = event
-                && pod
-                    .status
-                    .iter()
-                    .flat_map(|s| s.conditions.iter().flatten())
-                    .any(|c| c.type_ == "Ready" && c.status == "True")
-                && seen(pod.metadata.name.unwrap_or_default())
-            {
-                return Ok(());
-            }
-        }
-        bail!("the watch of pods ended")
+    until(&world.pods(), names, |pod: &Pod| {
+        pod.status
+            .iter()
+            .flat_map(|s| s.conditions.iter().flatten())
+            .any(|c| c.type_ == "Ready" && c.status == "True")
     })
     .await
 }
 
-/// Runs a watch that reports names to a closure, which says when all were seen.
-async fn collect<F, Fut>(names: &[String], watch: F) -> anyhow::Result<BTreeMap<String, Instant>>
+/// When each of the named objects was first seen as wanted. The server may end a watch
+/// at any time; it is then begun again, and shows what happened in between.
+async fn until<K>(
+    api: &Api<K>,
+    names: &[String],
+    wanted: impl Fn(&K) -> bool,
+) -> anyhow::Result<BTreeMap<String, Instant>>
 where
-    F: FnOnce(Box<dyn FnMut(String) -> bool>) -> Fut,
-    Fut: Future<Output = anyhow::Result<()>>,
+    K: kube::Resource + Clone + Debug + DeserializeOwned,
 {
-    let times = std::rc::Rc::new(std::cell::RefCell::new(BTreeMap::new()));
-    let inner = std::rc::Rc::clone(&times);
-    let wanted = names.to_vec();
-    let seen = Box::new(move |name: String| {
-        let mut times = inner.borrow_mut();
-        if wanted.contains(&name) {
-            times.entry(name).or_insert_with(Instant::now);
+    let all = async {
+        let mut times = BTreeMap::new();
+        loop {
+            let mut events = api.watch(&WatchParams::default(), "0").await?.boxed();
+            while let Some(event) = events.try_next().await? {
+                let (WatchEvent::Added(object) | WatchEvent::Modified(object)) = event else {
+                    continue;
+                };
+                if let Some(name) = &object.meta().name
+                    && names.contains(name)
+                    && wanted(&object)
+                {
+                    times.entry(name.clone()).or_insert_with(Instant::now);
+                }
+                if times.len() == names.len() {
+                    return Ok::<_, kube::Error>(times);
+                }
+            }
         }
-        times.len() == wanted.len()
-    });
-    tokio::time::timeout(LIMIT, watch(seen))
+    };
+    Ok(tokio::time::timeout(LIMIT, all)
         .await
-        .with_context(|| format!("not all of {names:?} within {LIMIT:?}"))??;
-    let times = times.borrow().clone();
-    Ok(times)
+        .with_context(|| format!("not all of {names:?} within {LIMIT:?}"))??)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
