@@ -10,6 +10,7 @@ mod process;
 mod report;
 mod requests;
 mod start;
+mod tiny;
 mod world;
 
 use std::path::PathBuf;
@@ -44,6 +45,7 @@ async fn measure() -> anyhow::Result<Report> {
     let world = World::new().await?;
     let mut report = Report::default();
     images::measure(&mut report)?;
+    tiny::add()?;
     let result = async {
         step("the control plane at rest, a minute");
         process::at_rest(&world, &mut report).await?;
@@ -58,5 +60,6 @@ async fn measure() -> anyhow::Result<Report> {
     }
     .await;
     world.clean().await?;
+    tiny::remove()?;
     result.map(|()| report)
 }

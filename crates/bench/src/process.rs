@@ -147,6 +147,10 @@ pub(crate) async fn beside_qemu(world: &World, report: &mut Report) -> anyhow::R
         12.0,
         ("upstream", 101.1),
     );
-    report.add("memory of QEMU, a 128 MiB guest", "MiB", mib(sum(&qemu)));
+    report.add(
+        "memory of QEMU, a 64 MiB guest that halts",
+        "MiB",
+        mib(sum(&qemu)),
+    );
     world.empty().await
 }

@@ -65,7 +65,7 @@ impl World {
         Ok(list.items)
     }
 
-    /// A small guest from the demo image.
+    /// A guest that prints a word and halts.
     pub(crate) fn vmi(name: &str) -> anyhow::Result<VirtualMachineInstance> {
         Ok(serde_json::from_value(json!({
             "apiVersion": api::names::API_VERSION,
@@ -78,13 +78,13 @@ impl World {
                         "disks": [{"name": "rootfs", "disk": {"bus": "virtio"}}],
                         "interfaces": [{"name": "default", "bridge": {}}],
                     },
-                    "resources": {"requests": {"memory": "128Mi", "cpu": "10m"}},
+                    "resources": {"requests": {"memory": "64Mi", "cpu": "10m"}},
                 },
                 "networks": [{"name": "default", "pod": {}}],
                 "volumes": [{
                     "name": "rootfs",
                     "containerDisk": {
-                        "image": "kubevirt/cirros-registry-disk-demo",
+                        "image": crate::tiny::IMAGE,
                         "imagePullPolicy": "IfNotPresent",
                     },
                 }],
