@@ -5,7 +5,7 @@ mod gather;
 use std::process::ExitCode;
 
 use anyhow::bail;
-use hardware::{Facts, Kvm, Requirements, Status, Verdict};
+use hardware::{Facts, Requirements, Status, Verdict};
 use serde::Serialize;
 
 use crate::cli::{Format, PreflightArgs};
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &PreflightArgs, out: &Output) -> anyhow::Result<ExitCode
     match args.output {
         Format::Json => out.json(&Report {
             status,
-            use_emulation: facts.kvm != Kvm::Works,
+            use_emulation: !facts.kvm.works(),
             facts: &facts,
             verdicts: &verdicts,
         })?,
@@ -89,7 +89,7 @@ fn table(facts: &Facts, verdicts: &[Verdict], out: &Output) {
             verdict.id, verdict.why, verdict.remedy
         ));
     }
-    if facts.kvm != Kvm::Works {
+    if !facts.kvm.works() {
         out.line(
             "\nGuests will run by emulation here: deploy sets useEmulation in the KubeVirt object.",
         );

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use hardware::{CpuVendor, Facts, Kvm};
+use hardware::facts::{Attempt, Cpu, DeviceNode, Kernel, Kvm, Memory, Names, Space};
+use hardware::{CpuVendor, Facts};
 use host::kvm::KvmVerdict;
 
 /// How long a guest of a few instructions may take before KVM counts as broken.
@@ -18,35 +19,63 @@ pub(crate) fn facts(disk: &Path) -> anyhow::Result<Facts> {
     let space = rustix::fs::statvfs(disk)
         .with_context(|| format!("cannot ask for the free space of {}", disk.display()))?;
     Ok(Facts {
-        hostname: trimmed("/proc/sys/kernel/hostname"),
-        kernel: trimmed("/proc/sys/kernel/osrelease"),
-        cpu_model: cpu_field(&cpuinfo, "model name")
-            .unwrap_or_default()
-            .to_owned(),
-        cpu_flags: cpu_field(&cpuinfo, "flags")
-            .unwrap_or_default()
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect(),
-        cpu_vendor: vendor(cpu_field(&cpuinfo, "vendor_id").unwrap_or_default()),
-        cpus: u32::try_from(
-            cpuinfo
-                .lines()
-                .filter(|l| l.starts_with("processor"))
-                .count(),
-        )
-        .unwrap_or(u32::MAX),
-        memory_total: meminfo_bytes(&meminfo, "MemTotal").unwrap_or(0),
-        memory_available: meminfo_bytes(&meminfo, "MemAvailable").unwrap_or(0),
-        disk_path: disk.display().to_string(),
-        disk_available: space.f_bavail.saturating_mul(space.f_frsize),
+        schema: hardware::facts::SCHEMA,
+        root: "/".to_owned(),
+        names: Names {
+            hostname: trimmed("/proc/sys/kernel/hostname"),
+            ..Names::default()
+        },
+        kernel: Kernel {
+            release: trimmed("/proc/sys/kernel/osrelease"),
+            ..Kernel::default()
+        },
+        cpu: Cpu {
+            vendor: CpuVendor::from_id(cpu_field(&cpuinfo, "vendor_id").unwrap_or_default()),
+            model: cpu_field(&cpuinfo, "model name")
+                .unwrap_or_default()
+                .to_owned(),
+            flags: cpu_field(&cpuinfo, "flags")
+                .unwrap_or_default()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect(),
+            logical: u32::try_from(
+                cpuinfo
+                    .lines()
+                    .filter(|l| l.starts_with("processor"))
+                    .count(),
+            )
+            .unwrap_or(u32::MAX),
+            ..Cpu::default()
+        },
+        memory: Memory {
+            total: meminfo_bytes(&meminfo, "MemTotal"),
+            available: meminfo_bytes(&meminfo, "MemAvailable"),
+            ..Memory::default()
+        },
+        space: vec![Space {
+            path: disk.display().to_string(),
+            available: space.f_bavail.saturating_mul(space.f_frsize),
+            total: space.f_blocks.saturating_mul(space.f_frsize),
+            read_only: false,
+        }],
         kvm: kvm(),
-        tun: fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/net/tun")
-            .is_ok(),
+        devices: vec![tun()],
+        ..Facts::default()
     })
+}
+
+fn tun() -> DeviceNode {
+    let path = "/dev/net/tun";
+    let open = match fs::OpenOptions::new().read(true).write(true).open(path) {
+        Ok(_) => Attempt::Worked,
+        Err(error) => Attempt::failed(error.raw_os_error(), error.to_string()),
+    };
+    DeviceNode {
+        path: path.to_owned(),
+        present: Some(Path::new(path).exists()),
+        open,
+    }
 }
 
 fn trimmed(path: &str) -> String {
@@ -57,21 +86,24 @@ fn trimmed(path: &str) -> String {
 }
 
 fn kvm() -> Kvm {
+    let mut kvm = Kvm::default();
+    kvm.device.present = Some(true);
     match host::kvm::probe(KVM_TIME_LIMIT) {
-        KvmVerdict::Works => Kvm::Works,
-        KvmVerdict::Missing => Kvm::Missing,
-        KvmVerdict::Denied(why) => Kvm::Refused(why),
-        KvmVerdict::OpensButCannotRun(why) => Kvm::CannotRun(why),
-        KvmVerdict::ProbeFailed(why) => Kvm::Refused(format!("the probe failed: {why}")),
+        KvmVerdict::Works => {
+            kvm.device.open = Attempt::Worked;
+            kvm.run = Attempt::Worked;
+        }
+        KvmVerdict::Missing => kvm.device.present = Some(false),
+        KvmVerdict::Denied(why) => kvm.device.open = Attempt::failed(None, why),
+        KvmVerdict::OpensButCannotRun(why) => {
+            kvm.device.open = Attempt::Worked;
+            kvm.run = Attempt::failed(None, why);
+        }
+        KvmVerdict::ProbeFailed(why) => {
+            kvm.device.open = Attempt::failed(None, format!("the probe failed: {why}"));
+        }
     }
-}
-
-fn vendor(id: &str) -> CpuVendor {
-    match id {
-        "GenuineIntel" => CpuVendor::Intel,
-        "AuthenticAMD" | "HygonGenuine" => CpuVendor::Amd,
-        _ => CpuVendor::Other,
-    }
+    kvm
 }
 
 /// First value of a `key : value` line of /proc/cpuinfo.
@@ -101,7 +133,7 @@ mod tests {
         let text = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu svm\n";
         assert_eq!(cpu_field(text, "flags"), Some("fpu svm"));
         assert_eq!(
-            vendor(cpu_field(text, "vendor_id").unwrap_or("")),
+            CpuVendor::from_id(cpu_field(text, "vendor_id").unwrap_or("")),
             CpuVendor::Amd
         );
         assert_eq!(cpu_field(text, "absent"), None);

@@ -1,34 +1,12 @@
 //! The first checks of the catalogue: CPU flags, KVM by effect, memory, disk,
 //! tun. Each is a pure function from [`Facts`] to a [`Verdict`].
 
-use crate::facts::{CpuVendor, Facts, Kvm};
+use crate::facts::{Attempt, CpuVendor, Facts};
+use crate::requirements::Requirements;
 use crate::verdict::{Status, Verdict};
 
 /// One gibibyte.
 const GIB: u64 = 1 << 30;
-
-/// How much a node must have for what it is asked to carry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Requirements {
-    /// Memory in all, bytes: below it is a failure.
-    pub memory: u64,
-    /// Free disk, bytes: below it is a failure.
-    pub disk: u64,
-    /// Guests may run by emulation where KVM does not work.
-    pub allow_emulation: bool,
-}
-
-impl Default for Requirements {
-    /// The embedded cluster takes about 1 GiB, one guest of the walk-through 2 GiB;
-    /// images, build outputs and overlays fit in 10 GiB.
-    fn default() -> Self {
-        Self {
-            memory: 4 * GIB,
-            disk: 10 * GIB,
-            allow_emulation: true,
-        }
-    }
-}
 
 /// All verdicts on a node, in the order of the catalogue.
 #[must_use]
@@ -46,6 +24,7 @@ fn verdict(id: &str, status: Status, evidence: String, why: &str, remedy: &str) 
     let passed = matches!(status, Status::Pass | Status::Skip);
     Verdict {
         id: id.to_owned(),
+        subject: String::new(),
         status,
         evidence,
         why: why.to_owned(),
@@ -54,6 +33,7 @@ fn verdict(id: &str, status: Status, evidence: String, why: &str, remedy: &str) 
         } else {
             remedy.to_owned()
         },
+        fix: None,
     }
 }
 
@@ -69,26 +49,23 @@ fn without_kvm(requirements: &Requirements) -> Status {
 /// The kernel clears `vmx` when the firmware locked it off (since Linux 5.6), so
 /// the flag tells of firmware and CPU together.
 fn cpu_virt(facts: &Facts, requirements: &Requirements) -> Verdict {
-    let wanted = match facts.cpu_vendor {
+    let wanted = match facts.cpu.vendor {
         CpuVendor::Amd => "svm",
         CpuVendor::Intel | CpuVendor::Other => "vmx",
     };
-    let present = facts
-        .cpu_flags
-        .iter()
-        .any(|flag| flag == "vmx" || flag == "svm");
+    let present = facts.cpu.has_flag("vmx") || facts.cpu.has_flag("svm");
     let (status, evidence) = if present {
         (
             Status::Pass,
-            format!("/proc/cpuinfo: flag {wanted} on {}", facts.cpu_model),
+            format!("/proc/cpuinfo: flag {wanted} on {}", facts.cpu.model),
         )
     } else {
         (
             without_kvm(requirements),
-            format!("/proc/cpuinfo: no flag {wanted} on {}", facts.cpu_model),
+            format!("/proc/cpuinfo: no flag {wanted} on {}", facts.cpu.model),
         )
     };
-    let remedy = match facts.cpu_vendor {
+    let remedy = match facts.cpu.vendor {
         CpuVendor::Amd => "enable SVM Mode in the firmware setup, then power the node off and on",
         CpuVendor::Intel | CpuVendor::Other => {
             "enable Intel VT-x (Virtualization Technology) in the firmware setup, then power the node off and on; in a virtual machine, enable nesting on its host"
@@ -104,15 +81,23 @@ fn cpu_virt(facts: &Facts, requirements: &Requirements) -> Verdict {
 }
 
 fn kvm_run(facts: &Facts, requirements: &Requirements) -> Verdict {
-    let (status, evidence) = match &facts.kvm {
-        Kvm::Works => (Status::Pass, "/dev/kvm: a guest ran to its end".to_owned()),
-        Kvm::NotTried => (Status::Skip, "/dev/kvm: not tried".to_owned()),
-        Kvm::Missing => (without_kvm(requirements), "/dev/kvm: missing".to_owned()),
-        Kvm::Refused(why) => (without_kvm(requirements), format!("/dev/kvm: {why}")),
-        Kvm::CannotRun(why) => (
+    let device = &facts.kvm.device;
+    let (status, evidence) = if facts.kvm.works() {
+        (Status::Pass, "/dev/kvm: a guest ran to its end".to_owned())
+    } else if device.present == Some(false) {
+        (without_kvm(requirements), "/dev/kvm: missing".to_owned())
+    } else if let Some(why) = [&device.open, &device.create_vm, &device.create_vcpu]
+        .into_iter()
+        .find_map(Attempt::error)
+    {
+        (without_kvm(requirements), format!("/dev/kvm: {why}"))
+    } else if let Some(why) = facts.kvm.run.error().or(facts.kvm.long_mode.error()) {
+        (
             without_kvm(requirements),
             format!("/dev/kvm opens, but a guest does not run: {why}"),
-        ),
+        )
+    } else {
+        (Status::Skip, "/dev/kvm: not tried".to_owned())
     };
     let remedy = if requirements.allow_emulation {
         "load kvm_intel or kvm_amd and check the firmware; until then useEmulation is set and guests run slowly"
@@ -129,7 +114,10 @@ fn kvm_run(facts: &Facts, requirements: &Requirements) -> Verdict {
 }
 
 fn tun(facts: &Facts) -> Verdict {
-    let (status, evidence) = if facts.tun {
+    let (status, evidence) = if facts
+        .device("/dev/net/tun")
+        .is_some_and(|tun| tun.open.worked())
+    {
         (Status::Pass, "/dev/net/tun opens".to_owned())
     } else {
         (Status::Fail, "/dev/net/tun cannot be opened".to_owned())
@@ -144,9 +132,9 @@ fn tun(facts: &Facts) -> Verdict {
 }
 
 fn memory(facts: &Facts, requirements: &Requirements) -> Verdict {
-    let status = if facts.memory_total < requirements.memory {
+    let status = if facts.memory.total.unwrap_or(0) < requirements.memory {
         Status::Fail
-    } else if facts.memory_available < requirements.memory / 2 {
+    } else if facts.memory.available.unwrap_or(0) < requirements.memory / 2 {
         Status::Warn
     } else {
         Status::Pass
@@ -156,8 +144,8 @@ fn memory(facts: &Facts, requirements: &Requirements) -> Verdict {
         status,
         format!(
             "/proc/meminfo: {} in all, {} available; {} wanted",
-            gib(facts.memory_total),
-            gib(facts.memory_available),
+            gib(facts.memory.total.unwrap_or(0)),
+            gib(facts.memory.available.unwrap_or(0)),
             gib(requirements.memory)
         ),
         "the cluster and the guests share the node's memory",
@@ -166,7 +154,8 @@ fn memory(facts: &Facts, requirements: &Requirements) -> Verdict {
 }
 
 fn disk(facts: &Facts, requirements: &Requirements) -> Verdict {
-    let status = if facts.disk_available < requirements.disk {
+    let space = facts.space.first().cloned().unwrap_or_default();
+    let status = if space.available < requirements.disk {
         Status::Fail
     } else {
         Status::Pass
@@ -176,8 +165,8 @@ fn disk(facts: &Facts, requirements: &Requirements) -> Verdict {
         status,
         format!(
             "{}: {} free; {} wanted",
-            facts.disk_path,
-            gib(facts.disk_available),
+            space.path,
+            gib(space.available),
             gib(requirements.disk)
         ),
         "images, build outputs and the guests' disks are kept there",
@@ -189,103 +178,4 @@ fn disk(facts: &Facts, requirements: &Requirements) -> Verdict {
 fn gib(bytes: u64) -> String {
     let tenths = bytes / (GIB / 10);
     format!("{}.{} GiB", tenths / 10, tenths % 10)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::verdict::worst;
-
-    fn good() -> Facts {
-        Facts {
-            cpu_flags: vec!["fpu".into(), "vmx".into()],
-            cpu_vendor: CpuVendor::Intel,
-            memory_total: 16 * GIB,
-            memory_available: 12 * GIB,
-            disk_available: 100 * GIB,
-            kvm: Kvm::Works,
-            tun: true,
-            ..Facts::default()
-        }
-    }
-
-    fn status_of(facts: &Facts, requirements: &Requirements, id: &str) -> Status {
-        judge(facts, requirements)
-            .into_iter()
-            .find(|v| v.id == id)
-            .unwrap()
-            .status
-    }
-
-    #[test]
-    fn a_good_node_passes_every_check() {
-        let verdicts = judge(&good(), &Requirements::default());
-        assert_eq!(worst(&verdicts), Status::Pass, "{verdicts:#?}");
-        assert!(verdicts.iter().all(|v| v.remedy.is_empty()));
-    }
-
-    #[test]
-    fn kvm_that_opens_but_cannot_run_is_a_warning_with_emulation_and_a_failure_without() {
-        let facts = Facts {
-            kvm: Kvm::CannotRun("no exit within 2 s".into()),
-            ..good()
-        };
-        let strict = Requirements {
-            allow_emulation: false,
-            ..Requirements::default()
-        };
-        assert_eq!(
-            status_of(&facts, &Requirements::default(), "kvm.run"),
-            Status::Warn
-        );
-        assert_eq!(status_of(&facts, &strict, "kvm.run"), Status::Fail);
-    }
-
-    #[test]
-    fn too_little_of_anything_fails_with_a_remedy() {
-        let cases: [(&str, Facts); 3] = [
-            (
-                "resources.memory",
-                Facts {
-                    memory_total: GIB,
-                    ..good()
-                },
-            ),
-            (
-                "resources.disk",
-                Facts {
-                    disk_available: GIB,
-                    ..good()
-                },
-            ),
-            (
-                "modules",
-                Facts {
-                    tun: false,
-                    ..good()
-                },
-            ),
-        ];
-        for (id, facts) in cases {
-            let verdict = judge(&facts, &Requirements::default())
-                .into_iter()
-                .find(|v| v.id == id)
-                .unwrap();
-            assert_eq!(verdict.status, Status::Fail, "{id}");
-            assert!(!verdict.remedy.is_empty(), "{id}");
-        }
-    }
-
-    #[test]
-    fn the_missing_flag_is_named_after_the_vendor() {
-        let facts = Facts {
-            cpu_flags: vec![],
-            cpu_vendor: CpuVendor::Amd,
-            ..good()
-        };
-        let verdict = judge(&facts, &Requirements::default()).remove(0);
-        assert!(verdict.evidence.contains("no flag svm"), "{verdict:?}");
-        assert!(verdict.remedy.contains("SVM"), "{verdict:?}");
-    }
 }

@@ -5,9 +5,12 @@
 //! when a guest ran, not when a flag is listed.
 
 mod checks;
-mod facts;
+pub mod facts;
+pub mod parse;
+mod requirements;
 mod verdict;
 
-pub use checks::{Requirements, judge};
-pub use facts::{CpuVendor, Facts, Kvm};
-pub use verdict::{Status, Verdict, worst};
+pub use checks::judge;
+pub use facts::{CpuVendor, Facts};
+pub use requirements::{DeviceType, HugepagesWanted, Requirements, Role, SriovPolicy};
+pub use verdict::{Fix, Status, Verdict, worst};
