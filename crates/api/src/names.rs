@@ -38,6 +38,8 @@ pub const DEFAULT_CONTAINER_ANNOTATION: &str = "kubectl.kubernetes.io/default-co
 pub const SCHEDULABLE_LABEL: &str = "kubevirt.io/schedulable";
 /// Annotation on nodes: last heartbeat of virt-handler, RFC 3339.
 pub const HEARTBEAT_ANNOTATION: &str = "kubevirt.io/heartbeat";
+/// Annotation on nodes, edgevirt's own: logical processors that virt-handler found.
+pub const PROCESSORS_ANNOTATION: &str = "edgevirt.local/processors";
 /// Readiness gate and pod condition: true while the guest is not paused.
 pub const UNPAUSED_CONDITION: &str = "kubevirt.io/virtual-machine-unpaused";
 

@@ -2,7 +2,7 @@
 //!
 //! Source of the rule: KubeVirt, pkg/virt-controller/watch/node/node.go.
 
-use api::names::{HEARTBEAT_ANNOTATION, SCHEDULABLE_LABEL};
+use api::names::{HEARTBEAT_ANNOTATION, PROCESSORS_ANNOTATION, SCHEDULABLE_LABEL};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
@@ -19,18 +19,21 @@ pub struct NodeFacts {
     pub schedulable: bool,
     /// Last heartbeat; `None` when no handler was ever there.
     pub heartbeat: Option<Timestamp>,
+    /// Processors that its handler told; 0 before.
+    pub processors: usize,
 }
 
 impl From<&ObjectMeta> for NodeFacts {
     fn from(meta: &ObjectMeta) -> Self {
         let label = meta.labels.as_ref().and_then(|l| l.get(SCHEDULABLE_LABEL));
-        let heartbeat = meta
-            .annotations
-            .as_ref()
-            .and_then(|a| a.get(HEARTBEAT_ANNOTATION));
+        let annotation = |name| meta.annotations.as_ref().and_then(|all| all.get(name));
+        let heartbeat = annotation(HEARTBEAT_ANNOTATION);
         Self {
             schedulable: label.is_some_and(|value| value == "true"),
             heartbeat: heartbeat.and_then(|text| text.parse().ok()),
+            processors: annotation(PROCESSORS_ANNOTATION)
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0),
         }
     }
 }
@@ -89,6 +92,7 @@ mod tests {
         let beating = NodeFacts {
             schedulable: true,
             heartbeat: Some(at(1000)),
+            processors: 2,
         };
         let plan = decide(&beating, at(1100));
         assert!(plan.steps.is_empty());
@@ -115,11 +119,15 @@ mod tests {
     fn facts_are_read_from_labels_and_annotations() {
         let meta: ObjectMeta = serde_json::from_value(json!({
             "labels": { "kubevirt.io/schedulable": "true" },
-            "annotations": { "kubevirt.io/heartbeat": "2026-01-02T03:04:05Z" }
+            "annotations": {
+                "kubevirt.io/heartbeat": "2026-01-02T03:04:05Z",
+                "edgevirt.local/processors": "8"
+            }
         }))
         .unwrap();
         let facts = NodeFacts::from(&meta);
         assert!(facts.schedulable);
+        assert_eq!(facts.processors, 8);
         assert_eq!(facts.heartbeat.unwrap().to_string(), "2026-01-02T03:04:05Z");
     }
 }

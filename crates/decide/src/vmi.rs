@@ -23,6 +23,7 @@
 //! pkg/virt-controller/watch/vmi/lifecycle.go.
 
 mod phase;
+pub mod starts;
 mod status;
 
 use api::VirtualMachineInstance;
@@ -56,6 +57,8 @@ pub struct Observed<'a> {
     pub owner_exists: bool,
     /// Its node's virt-handler has not been heard of for too long.
     pub node_unresponsive: bool,
+    /// Its turn to start has not come; until then at the latest. See [`starts`].
+    pub waits_until: Option<Timestamp>,
     /// What failed last.
     pub failure: Option<&'a Failure>,
     /// Settings of launcher pods.
@@ -111,8 +114,12 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Plan<Op> {
     if deleting {
         delete_pods(observed, &mut plan);
     } else if observed.pods.is_empty() && matches!(phase, Phase::Unset | Phase::Pending) {
-        match failure.as_ref().filter(|failure| failure.holds(now)) {
-            Some(failure) => plan.look_again(now, failure.retry_at),
+        let holds = failure.as_ref().filter(|failure| failure.holds(now));
+        match holds
+            .map(|failure| failure.retry_at)
+            .or(observed.waits_until)
+        {
+            Some(then) => plan.look_again(now, then),
             None => match render(vmi, observed.settings) {
                 Ok(pod) => {
                     plan.steps.push(create_pod(pod));

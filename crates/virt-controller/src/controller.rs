@@ -91,7 +91,9 @@ impl Controller {
             let ready = synced.all() && running.len() < AT_ONCE;
             tokio::select! {
                 Some(event) = seen.next() => {
-                    for key in self.take(event, &mut synced) {
+                    let changed = self.take(event, &mut synced);
+                    let next = self.index.borrow_mut().next_starts(&changed, Timestamp::now());
+                    for key in changed.into_iter().chain(next) {
                         self.queue.add(key);
                     }
                 }
@@ -227,7 +229,7 @@ async fn reconcile_vmi(
     key: &Key,
     name: &ObjectKey,
 ) -> Outcome {
-    let plan = index.borrow().decide_vmi(name, Timestamp::now());
+    let plan = index.borrow_mut().decide_vmi(name, Timestamp::now());
     look_again(queue, key, plan.requeue);
     let mut outcome = Outcome::Settled;
     for step in plan.steps {
@@ -235,6 +237,11 @@ async fn reconcile_vmi(
         if !matches!(outcome, Outcome::Progress) {
             break;
         }
+    }
+    let changed = std::slice::from_ref(key);
+    let next = index.borrow_mut().next_starts(changed, Timestamp::now());
+    for key in next {
+        queue.add(key);
     }
     outcome
 }

@@ -7,10 +7,12 @@
 use std::collections::HashMap;
 
 use api::names::NODE_NAME_LABEL;
+use api::vmi_status::Phase;
 use api::{KubeVirt, VirtualMachine, VirtualMachineInstance};
 use decide::node::NodeFacts;
 use decide::plan::Failure;
 use decide::pod::{PodFacts, Settings};
+use decide::vmi::starts::{Starts, places};
 use decide::{vm, vmi};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
@@ -93,6 +95,7 @@ pub(crate) struct Index {
     /// Launcher pods by the UID of their VMI.
     pods: HashMap<String, Vec<PodEntry>>,
     nodes: HashMap<String, NodeFacts>,
+    starts: Starts<ObjectKey>,
 }
 
 impl Index {
@@ -106,6 +109,7 @@ impl Index {
             vmis: HashMap::new(),
             pods: HashMap::new(),
             nodes: HashMap::new(),
+            starts: Starts::default(),
         }
     }
 
@@ -376,10 +380,11 @@ impl Index {
     /// Decides on a VMI; nothing for one that is not there.
     #[must_use]
     pub(crate) fn decide_vmi(
-        &self,
+        &mut self,
         key: &ObjectKey,
         now: Timestamp,
     ) -> decide::plan::Plan<vmi::Op> {
+        let waits_until = self.turn(key, now);
         let Some(entry) = self.vmis.get(key) else {
             return decide::plan::Plan::default();
         };
@@ -413,10 +418,68 @@ impl Index {
             }),
             node_unresponsive: !node.is_empty()
                 && decide::node::is_unresponsive(self.nodes.get(node), now),
+            waits_until,
             failure: entry.failing.as_ref().map(|failing| &failing.failure),
             settings: &self.settings,
         };
         vmi::decide(&observed, now)
+    }
+
+    /// When this VMI must ask again for its turn to start, if it is to start at all.
+    fn turn(&mut self, key: &ObjectKey, now: Timestamp) -> Option<Timestamp> {
+        let entry = self.vmis.get(key)?;
+        let meta = &entry.vmi.metadata;
+        let phase = entry.vmi.status.as_ref().map_or(Phase::Unset, |s| s.phase);
+        let starts = meta.deletion_timestamp.is_none()
+            && matches!(phase, Phase::Unset | Phase::Pending)
+            && !self
+                .pods
+                .contains_key(meta.uid.as_deref().unwrap_or_default())
+            && !matches!(&entry.failing, Some(failing) if failing.failure.holds(now));
+        let places = self.places();
+        starts.then(|| self.starts.ask(key, places, now)).flatten()
+    }
+
+    /// Of the objects that changed, some starts may be over: the VMIs whose turn it is now.
+    pub(crate) fn next_starts(&mut self, changed: &[Key], now: Timestamp) -> Vec<Key> {
+        let places = self.places();
+        let mut next = Vec::new();
+        for key in changed {
+            if let Key::Vmi(key) = key
+                && self.start_is_over(key)
+            {
+                next.extend(self.starts.over(key, places, now));
+            }
+        }
+        next.into_iter().map(Key::Vmi).collect()
+    }
+
+    fn start_is_over(&self, key: &ObjectKey) -> bool {
+        let Some(entry) = self.vmis.get(key) else {
+            return true;
+        };
+        let meta = &entry.vmi.metadata;
+        let phase = entry.vmi.status.as_ref().map_or(Phase::Unset, |s| s.phase);
+        let mut pods = self
+            .pods
+            .get(meta.uid.as_deref().unwrap_or_default())
+            .into_iter()
+            .flatten();
+        meta.deletion_timestamp.is_some()
+            || entry.failing.is_some()
+            || !matches!(phase, Phase::Unset | Phase::Pending | Phase::Scheduling)
+            || pods.any(|PodEntry { facts, .. }| {
+                facts.containers_ready
+                    || facts.is_over()
+                    || facts.unschedulable.is_some()
+                    || facts.image_error.is_some()
+            })
+    }
+
+    /// Launcher pods that may be on their way at once.
+    fn places(&self) -> usize {
+        let nodes = self.nodes.values().filter(|node| node.schedulable);
+        places(nodes.map(|node| node.processors).sum())
     }
 
     /// Decides on a node; nothing for one that is not there.

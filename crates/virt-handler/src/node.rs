@@ -1,11 +1,13 @@
 //! The node itself: its label and heartbeat, and the helper on its disk.
 
+use std::num::NonZero;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use api::names::{
-    CONTAINER_DISK_HELPER, CONTAINER_DISK_HOST_PATH, HEARTBEAT_ANNOTATION, SCHEDULABLE_LABEL,
+    CONTAINER_DISK_HELPER, CONTAINER_DISK_HOST_PATH, HEARTBEAT_ANNOTATION, PROCESSORS_ANNOTATION,
+    SCHEDULABLE_LABEL,
 };
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, Patch, PatchParams};
@@ -55,11 +57,15 @@ pub(crate) async fn heartbeat(
     let nodes: Api<Node> = Api::all(client);
     // At start the first word is worth waiting for: it makes the node usable.
     let _ = tokio::time::timeout(AGAIN, offered.wait_for(|offered| *offered)).await;
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     loop {
         let ready = *offered.borrow_and_update();
         let patch = json!({ "metadata": {
             "labels": { SCHEDULABLE_LABEL: ready.to_string() },
-            "annotations": { HEARTBEAT_ANNOTATION: now() },
+            "annotations": {
+                HEARTBEAT_ANNOTATION: now(),
+                PROCESSORS_ANNOTATION: processors.to_string(),
+            },
         }});
         let wait = match nodes
             .patch_metadata(

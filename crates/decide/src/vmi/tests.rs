@@ -113,6 +113,7 @@ fn run_with(
         absence_confirmed: true,
         owner_exists: true,
         node_unresponsive: false,
+        waits_until: None,
         failure: None,
         settings: &settings,
     };
@@ -313,6 +314,7 @@ fn a_refused_pod_is_told_and_tried_again_later() {
         absence_confirmed: true,
         owner_exists: true,
         node_unresponsive: false,
+        waits_until: None,
         failure: Some(&failure),
         settings: &settings,
     };

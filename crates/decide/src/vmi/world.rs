@@ -40,6 +40,7 @@ impl World {
                 absence_confirmed: self.pods.is_empty(),
                 owner_exists: false,
                 node_unresponsive: false,
+                waits_until: None,
                 failure: None,
                 settings: &settings,
             };

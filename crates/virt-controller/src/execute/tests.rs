@@ -130,7 +130,10 @@ impl Bench {
 
     /// Carries out the first step of the VMI's plan.
     async fn vmi(&self) -> Outcome {
-        let plan = self.index.borrow().decide_vmi(&name(), Timestamp::now());
+        let plan = self
+            .index
+            .borrow_mut()
+            .decide_vmi(&name(), Timestamp::now());
         let step = plan.steps.into_iter().next().expect("a step");
         let outcome = self.executor.vmi(&Key::Vmi(name()), &name(), step).await;
         // Let the events be written.
@@ -151,7 +154,10 @@ impl Bench {
     }
 
     fn next_vmi_op(&self) -> Option<decide::vmi::Op> {
-        let plan = self.index.borrow().decide_vmi(&name(), Timestamp::now());
+        let plan = self
+            .index
+            .borrow_mut()
+            .decide_vmi(&name(), Timestamp::now());
         plan.steps.into_iter().next().map(|step| step.op)
     }
 

@@ -71,7 +71,7 @@ fn vm_ops(index: &Index) -> Vec<vm::Op> {
     plan.steps.into_iter().map(|step| step.op).collect()
 }
 
-fn vmi_ops(index: &Index) -> Vec<vmi::Op> {
+fn vmi_ops(index: &mut Index) -> Vec<vmi::Op> {
     let plan = index.decide_vmi(&key(), at(0));
     plan.steps.into_iter().map(|step| step.op).collect()
 }
@@ -142,11 +142,11 @@ fn a_pod_is_gone_only_when_the_api_server_said_so() {
     let mut index = Index::new("launcher:1");
     index.put_vmi(vmi(1, "vmi-uid", "Running"));
     assert!(matches!(
-        vmi_ops(&index).as_slice(),
+        vmi_ops(&mut index).as_slice(),
         [vmi::Op::ConfirmPod { .. }]
     ));
     index.pod_is_absent(&key(), "vmi-uid");
-    let ops = vmi_ops(&index);
+    let ops = vmi_ops(&mut index);
     let [vmi::Op::Patch(patch)] = ops.as_slice() else {
         panic!("{ops:?}")
     };
@@ -155,7 +155,7 @@ fn a_pod_is_gone_only_when_the_api_server_said_so() {
     index.put_pod(&pod(2, true));
     index.forget_pod("vmi-uid", "pod-uid");
     assert!(matches!(
-        vmi_ops(&index).as_slice(),
+        vmi_ops(&mut index).as_slice(),
         [vmi::Op::ConfirmPod { .. }]
     ));
 }
@@ -243,4 +243,38 @@ fn settings_follow_the_kubevirt_object() {
     assert!(index.settings.use_emulation);
     index.set_kubevirt(None);
     assert!(!index.settings.use_emulation);
+}
+
+#[test]
+fn a_third_start_waits_until_one_of_two_is_ready() {
+    let mut index = Index::new("launcher:1");
+    let named = |name: &str| -> RawVmi {
+        let uid = format!("{name}-uid");
+        let mut vmi = vmi(1, &uid, "Pending");
+        vmi.metadata.name = Some(name.to_owned());
+        vmi
+    };
+    let key = |name: &str| ObjectKey {
+        name: name.to_owned(),
+        ..key()
+    };
+    for name in ["a", "b", "c"] {
+        index.put_vmi(named(name));
+    }
+    let makes_pod = |index: &mut Index, name: &str| {
+        let plan = index.decide_vmi(&key(name), at(0));
+        plan.steps
+            .iter()
+            .any(|step| matches!(step.op, vmi::Op::CreatePod(_)))
+    };
+    assert!(makes_pod(&mut index, "a"));
+    assert!(makes_pod(&mut index, "b"));
+    assert!(!makes_pod(&mut index, "c"));
+    let mut ready = pod(2, true);
+    let owner = &mut ready.metadata.owner_references.as_mut().unwrap()[0];
+    owner.name = "a".to_owned();
+    owner.uid = "a-uid".to_owned();
+    let changed = index.put_pod(&ready);
+    assert_eq!(index.next_starts(&changed, at(1)), [Key::Vmi(key("c"))]);
+    assert!(makes_pod(&mut index, "c"));
 }
