@@ -50,7 +50,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ),
     ("testkit", &["api", "oci"]),
     ("edgevirt", &["api", "hardware", "host", "kube-kit", "oci"]),
-    ("xtask", &["api", "decide", "oci"]),
+    ("xtask", &["api", "decide", "oci", "testkit"]),
     ("bench", &["api", "kube-kit"]),
 ];
 

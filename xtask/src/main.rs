@@ -1,6 +1,7 @@
-//! Chores of the repository that need Rust: generated files, images, checks.
+//! Chores of the repository that need Rust: generated files, images, checks, test nodes.
 
 mod check;
+mod edge_node;
 mod r#gen;
 mod images;
 
@@ -18,6 +19,8 @@ enum Chore {
     Check,
     /// Build the container images and the demo guest.
     Images(images::Args),
+    /// Build and start the nodes that the preflight checks are tested on.
+    EdgeNode(edge_node::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -28,5 +31,6 @@ fn main() -> anyhow::Result<()> {
         Chore::Gen(args) => r#gen::run(root, &args),
         Chore::Check => check::run(),
         Chore::Images(args) => images::run(root, &args),
+        Chore::EdgeNode(args) => edge_node::run(root, &args),
     }
 }

@@ -1,10 +1,11 @@
-//! Harness of the tests that run on a real cluster. Everything goes through the
-//! programs a user has: kubectl and virtctl.
+//! Harness of the tests that run on a real cluster or on booted nodes. Everything goes
+//! through the programs a user has: kubectl, virtctl, edgevirt.
 //!
-//! Every test makes a namespace of its own and removes it, also when it panics.
+//! Every test makes a namespace or nodes of its own and removes them, also when it panics.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod console;
+pub mod edge_node;
 mod namespace;
 mod program;
 mod wait;

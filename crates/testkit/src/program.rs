@@ -59,7 +59,7 @@ pub(crate) fn virtctl_program() -> String {
     std::env::var("VIRTCTL").unwrap_or_else(|_| "virtctl".into())
 }
 
-fn run(program: &str, words: &[&str], stdin: Option<&str>) -> Output {
+pub(crate) fn run(program: &str, words: &[&str], stdin: Option<&str>) -> Output {
     let mut child = Command::new(program)
         .args(words)
         .stdin(if stdin.is_some() {

@@ -25,7 +25,7 @@ pub(super) fn build(context: &mut Workshop) -> anyhow::Result<Tree> {
 }
 
 /// Directories, the links into /usr and the few files that libc reads.
-pub(super) fn skeleton(tree: &mut Tree) -> anyhow::Result<()> {
+pub(crate) fn skeleton(tree: &mut Tree) -> anyhow::Result<()> {
     for dir in [
         "dev",
         "etc",

@@ -10,13 +10,13 @@
 //! Same inputs give the same digests: packages are resolved once and kept, tars hold no times, and nothing is
 //! installed into the machine that builds.
 
-mod apt;
-mod base;
+pub(crate) mod apt;
+pub(crate) mod base;
 mod build;
-mod guest;
+pub(crate) mod guest;
 mod launcher;
-mod manifest;
-mod root;
+pub(crate) mod manifest;
+pub(crate) mod root;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

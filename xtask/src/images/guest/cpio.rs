@@ -9,7 +9,7 @@ use oci::{Kind, Source, Tree};
 const CONSOLE: (u32, u32) = (5, 1);
 
 /// The archive's bytes. Everything belongs to root, times are zero.
-pub(super) fn archive(tree: &Tree) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn archive(tree: &Tree) -> anyhow::Result<Vec<u8>> {
     let mut out = Vec::new();
     let mut inode = 0;
     let mut put =

@@ -57,7 +57,7 @@ pub(super) fn build(context: &Workshop, root: &Root) -> anyhow::Result<Vec<u8>> 
     Ok(lz4(&cpio::archive(&tree)?))
 }
 
-fn copy_overlay(top: &Path, dir: &Path, tree: &mut Tree) -> anyhow::Result<()> {
+pub(crate) fn copy_overlay(top: &Path, dir: &Path, tree: &mut Tree) -> anyhow::Result<()> {
     for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
         let entry = entry?;
         let path = entry.path();
@@ -73,7 +73,7 @@ fn copy_overlay(top: &Path, dir: &Path, tree: &mut Tree) -> anyhow::Result<()> {
 }
 
 /// Busybox's own list of where its applets belong.
-fn applets(busybox: &Path) -> anyhow::Result<Vec<(String, String)>> {
+pub(crate) fn applets(busybox: &Path) -> anyhow::Result<Vec<(String, String)>> {
     let output = std::process::Command::new(busybox)
         .arg("--list-full")
         .output()
@@ -87,7 +87,7 @@ fn applets(busybox: &Path) -> anyhow::Result<Vec<(String, String)>> {
     Ok(list.lines().filter_map(link).collect())
 }
 
-fn lz4(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn lz4(bytes: &[u8]) -> Vec<u8> {
     let mut out = LZ4_LEGACY_MAGIC.to_vec();
     for block in bytes.chunks(LZ4_BLOCK) {
         let packed = lz4_flex::block::compress(block);

@@ -1,9 +1,9 @@
 //! The demo guest: a disk that boots Debian's cloud kernel into an initramfs of busybox, dropbear and the guest agent.
 
-mod cpio;
+pub(crate) mod cpio;
 mod disk;
-mod initramfs;
-mod modules;
+pub(crate) mod initramfs;
+pub(crate) mod modules;
 
 use std::path::PathBuf;
 

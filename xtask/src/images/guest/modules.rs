@@ -11,6 +11,39 @@ use super::super::root::Root;
 
 /// Copies modules into the tree and writes the modules.dep that modprobe reads.
 pub(super) fn copy(root: &Root, names: &str, into: &mut Tree) -> anyhow::Result<()> {
+    copy_all(root, names, into).map(drop)
+}
+
+/// Does what [`copy`] does, and writes besides what a node has more than the demo guest: modules.alias, by which a
+/// device finds its driver, and the list of what is built into the kernel. Gives the kernel's release.
+pub(crate) fn copy_with_aliases(
+    root: &Root,
+    names: &str,
+    into: &mut Tree,
+) -> anyhow::Result<String> {
+    let (release, copied) = copy_all(root, names, into)?;
+    let mut aliases = String::new();
+    for path in copied {
+        for pattern in modinfo(&fs::read(root.find(&path)?)?, "alias")? {
+            // Writing into a String cannot fail.
+            let name = name_of(path.trim_end_matches(".ko"));
+            let _ = writeln!(aliases, "alias {pattern} {name}");
+        }
+    }
+    let top = format!("usr/lib/modules/{release}");
+    into.file(&format!("{top}/modules.alias"), aliases.as_str(), 0o644)?;
+    for name in [
+        "modules.builtin",
+        "modules.builtin.modinfo",
+        "modules.order",
+    ] {
+        root.copy(&format!("{top}/{name}"), into)?;
+    }
+    Ok(release)
+}
+
+/// Gives the kernel's release and the paths copied.
+fn copy_all(root: &Root, names: &str, into: &mut Tree) -> anyhow::Result<(String, Vec<String>)> {
     let paths = root.below("usr/lib/modules");
     let release = paths
         .first()
@@ -66,7 +99,11 @@ pub(super) fn copy(root: &Root, names: &str, into: &mut Tree) -> anyhow::Result<
         );
     }
     into.file(&format!("{top}modules.dep"), index.as_str(), 0o644)?;
-    Ok(())
+    let copied = depends
+        .keys()
+        .map(|name| by_name[name].to_owned())
+        .collect();
+    Ok((release.to_owned(), copied))
 }
 
 /// A module's name: its file's, with '_' for '-'.
@@ -74,8 +111,19 @@ fn name_of(path: &str) -> String {
     path.rsplit('/').next().unwrap_or(path).replace('-', "_")
 }
 
-/// The `depends=` of a module's section .modinfo.
+/// The modules that a module names in `depends=`.
 fn needs(bytes: &[u8]) -> anyhow::Result<Vec<String>> {
+    let depends = modinfo(bytes, "depends")?;
+    Ok(depends
+        .iter()
+        .flat_map(|value| value.split(','))
+        .filter(|name| !name.is_empty())
+        .map(name_of)
+        .collect())
+}
+
+/// Every value of a key in a module's section .modinfo.
+fn modinfo(bytes: &[u8], key: &str) -> anyhow::Result<Vec<String>> {
     let elf = goblin::elf::Elf::parse(bytes)?;
     let section = elf
         .section_headers
@@ -84,14 +132,10 @@ fn needs(bytes: &[u8]) -> anyhow::Result<Vec<String>> {
         .and_then(|header| header.file_range())
         .and_then(|range| bytes.get(range))
         .context("it has no section .modinfo")?;
-    let depends = section
+    let prefix = format!("{key}=");
+    Ok(section
         .split(|byte| *byte == 0)
-        .find_map(|entry| entry.strip_prefix(b"depends="))
-        .unwrap_or_default();
-    let text = String::from_utf8_lossy(depends);
-    Ok(text
-        .split(',')
-        .filter(|name| !name.is_empty())
-        .map(name_of)
+        .filter_map(|entry| entry.strip_prefix(prefix.as_bytes()))
+        .map(|value| String::from_utf8_lossy(value).into_owned())
         .collect())
 }

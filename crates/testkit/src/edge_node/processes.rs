@@ -1,0 +1,67 @@
+//! What nodes leave when the process that started them could not clean up.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use super::run_root;
+
+/// QEMU ends at once when it is killed; a processor that is very busy may need a while.
+const END: Duration = Duration::from_secs(10);
+
+/// Kills every node of this machine, whoever started it, and removes what they wrote. Gives the directories.
+///
+/// # Errors
+/// When a node does not end.
+pub fn stop_all() -> anyhow::Result<Vec<PathBuf>> {
+    let Ok(entries) = fs::read_dir(run_root()) else {
+        return Ok(Vec::new());
+    };
+    let dirs: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    for dir in &dirs {
+        let deadline = Instant::now() + END;
+        loop {
+            let found = of(dir);
+            if found.is_empty() {
+                break;
+            }
+            if Instant::now() > deadline {
+                bail!("processes {found:?} of {} do not end", dir.display());
+            }
+            let status = Command::new("kill").arg("-KILL").args(&found).status();
+            let _ = status.context("kill is not there; it is part of procps")?;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        remove(dir);
+    }
+    Ok(dirs)
+}
+
+/// Processes whose words name a file in the directory: QEMU has its pidfile there.
+fn of(dir: &Path) -> Vec<String> {
+    let trace = format!("{}/pid", dir.display());
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+        .filter(|pid| {
+            let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            words
+                .split(|byte| *byte == 0)
+                .any(|word| word == trace.as_bytes())
+        })
+        .collect()
+}
+
+/// Removes a node's directory, and the one above with the last.
+pub(super) fn remove(dir: &Path) {
+    let _ = fs::remove_dir_all(dir);
+    let _ = fs::remove_dir(run_root());
+}

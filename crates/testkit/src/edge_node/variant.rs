@@ -1,0 +1,127 @@
+//! The table of variants.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context;
+use serde::Deserialize;
+
+/// How a node differs from the one that has everything, and what preflight must say of it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// One line for people.
+    pub what: String,
+    /// The IOMMU in the machine.
+    #[serde(default)]
+    pub iommu: Iommu,
+    /// What the kernel's command line says of the IOMMU.
+    #[serde(default = "iommu_on")]
+    pub kernel: Vec<String>,
+    /// The NIC for guests.
+    #[serde(default)]
+    pub nic: Nic,
+    /// The processor, in QEMU's words. EPYC is the one for which the emulator can do nested virtualization.
+    #[serde(default = "epyc")]
+    pub cpu: String,
+    /// The SSH connection goes over the NIC for guests; there is no other.
+    #[serde(default)]
+    pub ssh_over_nic: bool,
+    /// Kernel modules that are not installed.
+    #[serde(default)]
+    pub without: Vec<String>,
+    /// How many huge pages of 2 MiB the kernel reserves.
+    #[serde(default = "hugepages")]
+    pub hugepages: u32,
+    /// What the spare disk holds.
+    #[serde(default)]
+    pub disk: Disk,
+    /// Host variables of the inventory: what is asked of this node.
+    #[serde(default)]
+    pub asks: BTreeMap<String, serde_yaml::Value>,
+    /// The status that a check must have, by its id. A check that is not named must not be `fail`.
+    pub verdicts: BTreeMap<String, String>,
+}
+
+/// The IOMMU in the machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Iommu {
+    /// VT-d that remaps interrupts.
+    #[default]
+    Intel,
+    /// VT-d that does not.
+    IntelNoRemapping,
+    /// AMD-Vi.
+    Amd,
+    /// None, as when the firmware has it switched off.
+    None,
+}
+
+/// The NIC for guests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Nic {
+    /// Intel 82576: SR-IOV with seven virtual functions.
+    #[default]
+    Igb,
+    /// Intel 82574: no SR-IOV.
+    E1000e,
+    /// Two functions of one device without ACS.
+    E1000eTwoFunctions,
+}
+
+/// What the spare disk holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Disk {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// The label of a Ceph OSD.
+    Bluestore,
+    /// The label of an LVM physical volume.
+    Lvm,
+}
+
+fn iommu_on() -> Vec<String> {
+    vec!["intel_iommu=on".into(), "iommu=pt".into()]
+}
+
+fn epyc() -> String {
+    "EPYC".into()
+}
+
+fn hugepages() -> u32 {
+    16
+}
+
+/// Reads the table of this repository.
+pub(crate) fn table() -> anyhow::Result<BTreeMap<String, Variant>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testbed/edge-node/variants.yaml");
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    serde_yaml::from_str(&text).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_read_and_its_verdicts_are_statuses() {
+        let table = table().unwrap();
+        assert!(table.contains_key("full"));
+        for (name, variant) in table {
+            for (check, status) in variant.verdicts {
+                let known = ["pass", "warn", "fail", "skip"].contains(&status.as_str());
+                assert!(known, "{name}: {check}: {status}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_not_known_is_refused() {
+        let text = "a: {what: x, verdicts: {}, iomu: none}";
+        assert!(serde_yaml::from_str::<BTreeMap<String, Variant>>(text).is_err());
+    }
+}
