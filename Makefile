@@ -54,12 +54,19 @@ distclean: down ## Also remove the build cache, the Python environment and Cargo
 
 # ---- lints and tests of the roles --------------------------------------------------
 
-.PHONY: lint-ansible molecule
+.PHONY: lint-ansible molecule molecule-fresh
 lint-ansible: $(VENV_STAMP) ## Lint playbooks and roles with the strictest profile
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" ansible-lint -q playbooks roles inventory tests/molecule
 
-molecule: $(VENV_STAMP) ## Test the cluster role on this machine; takes a running cluster away
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" MOLECULE_GLOB='tests/molecule/*/molecule.yml' molecule test --scenario-name kubernetes
+MOLECULE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" MOLECULE_GLOB='tests/molecule/*/molecule.yml' molecule
+molecule: $(VENV_STAMP) ## Test the roles on the running cluster: hurt and mended
+	$(MOLECULE) test --scenario-name images
+	$(MOLECULE) test --scenario-name kubevirt
+	$(MOLECULE) side-effect --scenario-name kubernetes
+	$(MOLECULE) verify --scenario-name kubernetes
+
+molecule-fresh: $(VENV_STAMP) ## Test the cluster role from nothing to nothing; takes a running cluster away
+	$(MOLECULE) test --scenario-name kubernetes
 
 # ---- the product: up, check, test, bench -------------------------------------------
 #
