@@ -15,22 +15,22 @@ use crate::program::Output;
 /// A node that does not answer within this time is broken; on two busy processors it takes ten seconds.
 const BOOT: Duration = Duration::from_secs(90);
 /// User networking takes a connection before the node listens and tries again ever more slowly: short tries find the
-/// moment sooner. Seconds, for ssh.
-const TRY: &str = "ConnectTimeout=1";
+/// moment sooner.
+const TRY: &str = "-oConnectTimeout=1";
 /// The file that the node writes when all its drivers are loaded.
 const COMPLETE: &str = "until [ -e /run/edge-node ]; do sleep 0.1; done";
-/// Ports are chosen by the kernel and can be taken before QEMU has them: so many tries.
-const TRIES: u32 = 5;
+/// A free port can be taken before QEMU has it, and the emulator can fail: so many tries.
+const TRIES: u32 = 4;
 
 /// A node; it is killed and what it wrote removed when the value goes, and also when the process is killed that
 /// started it. The kernel ties that to the thread, so the value stays in the thread that made it.
 #[derive(Debug)]
 pub struct EdgeNode {
+    testbed: Testbed,
     variant: String,
     port: u16,
     dir: PathBuf,
     reach: Vec<String>,
-    key: PathBuf,
     started: Instant,
     child: Option<Child>,
     detached: bool,
@@ -76,7 +76,6 @@ impl EdgeNode {
     }
 
     fn launch(testbed: &Testbed, name: &str, port: u16, detached: bool) -> anyhow::Result<Self> {
-        let variant = testbed.variant(name)?;
         let dir = run_root().join(format!("{name}-{port}"));
         if dir.exists() {
             bail!(
@@ -84,19 +83,29 @@ impl EdgeNode {
                 dir.display()
             );
         }
-        fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
         let mut node = Self {
+            testbed: testbed.clone(),
             variant: name.to_owned(),
             port,
+            dir,
             reach: Self::words_to_reach(testbed, port),
-            key: testbed.key(),
-            dir: dir.clone(),
             started: Instant::now(),
             child: None,
             detached: false,
             stays: PhantomData,
         };
-        fs::write(dir.join("known_hosts"), testbed.known_host(port)?)?;
+        node.power_on(detached)?;
+        node.detached = detached;
+        Ok(node)
+    }
+
+    /// Starts QEMU with a fresh disk.
+    fn power_on(&mut self, detached: bool) -> anyhow::Result<()> {
+        let variant = self.testbed.variant(&self.variant)?;
+        let dir = &self.dir;
+        fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+        let known = self.testbed.known_host(self.port)?;
+        fs::write(dir.join("known_hosts"), known)?;
         disk::make(&dir.join("spare.raw"), variant.disk)?;
         // The kernel kills QEMU when the thread that started it ends, however that ends.
         let mut words = if detached {
@@ -104,7 +113,7 @@ impl EdgeNode {
         } else {
             vec!["setpriv".to_owned(), "--pdeathsig".into(), "KILL".into()]
         };
-        words.extend(qemu::words(testbed, variant, &dir, port));
+        words.extend(qemu::words(&self.testbed, variant, dir, self.port));
         let said = fs::File::create(dir.join("qemu.log"))?;
         let child = Command::new(&words[0])
             .args(&words[1..])
@@ -113,26 +122,43 @@ impl EdgeNode {
             .stderr(said)
             .spawn()
             .with_context(|| format!("{} is not there; it is part of util-linux", words[0]))?;
-        node.child = Some(child);
-        while !dir.join("pid").exists() {
-            node.still_runs()?;
+        self.child = Some(child);
+        while !self.dir.join("pid").exists() {
+            self.still_runs()?;
             std::thread::sleep(Duration::from_millis(20));
         }
-        node.detached = detached;
-        Ok(node)
+        Ok(())
     }
 
-    /// Waits until the node answers over SSH and all its drivers are loaded; gives the time since its start.
+    /// Waits until the node answers over SSH and all its drivers are loaded; gives the time since its start. When the
+    /// emulator ended itself meanwhile, the node is started again, a few times: that is not what is tested.
     ///
     /// # Errors
     /// With the end of its console when QEMU ended or the time is up.
     pub fn wait(&mut self) -> anyhow::Result<Duration> {
+        let detached = std::mem::take(&mut self.detached);
+        for _ in 1..TRIES {
+            let waited = self.wait_complete();
+            let ended = self.still_runs().is_err();
+            if waited.is_ok() || !ended {
+                self.detached = detached && waited.is_ok();
+                return waited;
+            }
+            fs::remove_dir_all(&self.dir)?;
+            self.power_on(detached)?;
+        }
+        self.detached = detached;
+        self.wait_complete()
+    }
+
+    fn wait_complete(&mut self) -> anyhow::Result<Duration> {
+        let start = Instant::now();
         loop {
-            if self.ssh(COMPLETE).ok {
+            if self.run(&[TRY, COMPLETE]).ok {
                 return Ok(self.started.elapsed());
             }
             self.still_runs()?;
-            if self.started.elapsed() > BOOT {
+            if start.elapsed() > BOOT {
                 bail!(
                     "{}: no answer in {BOOT:?}: {}",
                     self.variant,
@@ -146,8 +172,13 @@ impl EdgeNode {
     /// Runs a shell command in the node as root.
     #[must_use]
     pub fn ssh(&self, command: &str) -> Output {
+        self.run(&[command])
+    }
+
+    fn run(&self, more: &[&str]) -> Output {
         let mut words: Vec<&str> = self.reach[1..].iter().map(String::as_str).collect();
-        words.push(command);
+        // Options may follow the host, up to the command.
+        words.extend(more);
         crate::program::run(&self.reach[0], &words, None)
     }
 
@@ -183,13 +214,7 @@ impl EdgeNode {
             "-o",
             "UserKnownHostsFile=/dev/null",
         ])
-        .chain([
-            "-o",
-            "KexAlgorithms=curve25519-sha256",
-            "-o",
-            TRY,
-            "root@127.0.0.1",
-        ])
+        .chain(["-o", "KexAlgorithms=curve25519-sha256", "root@127.0.0.1"])
         .map(str::to_owned)
         .collect()
     }
@@ -208,8 +233,8 @@ impl EdgeNode {
 
     /// The private key that it accepts.
     #[must_use]
-    pub fn key(&self) -> &Path {
-        &self.key
+    pub fn key(&self) -> PathBuf {
+        self.testbed.key()
     }
 
     /// A known_hosts file with its host key.
