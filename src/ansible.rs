@@ -6,10 +6,19 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long after a signal Ansible may go on before it is told.
+const UNTIL_TOLD: Duration = Duration::from_secs(2);
+/// How long after a signal it is ended without being asked.
+const UNTIL_KILLED: Duration = Duration::from_secs(15);
 
 /// What a playbook reports while it runs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -76,8 +85,11 @@ pub(crate) struct Playbook<'a> {
 }
 
 impl Playbook<'_> {
-    /// Runs it to its end, giving each event to `on_event`.
-    pub(crate) fn run(&self, mut on_event: impl FnMut(Event)) -> anyhow::Result<ExitStatus> {
+    /// Runs it to its end, giving each event to `on_event`; none when a signal ended it.
+    pub(crate) fn run(
+        &self,
+        mut on_event: impl FnMut(Event),
+    ) -> anyhow::Result<Option<ExitStatus>> {
         let program = program()?;
         if let Some(dir) = self.log.parent() {
             std::fs::create_dir_all(dir)
@@ -118,6 +130,7 @@ impl Playbook<'_> {
         if self.check {
             command.args(["--check", "--diff"]);
         }
+        let interrupt = Interrupt::watch()?;
         let mut child = command.spawn().context("cannot start ansible-playbook")?;
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
@@ -130,18 +143,71 @@ impl Playbook<'_> {
             }
         });
         loop {
-            match receiver.recv_timeout(std::time::Duration::from_millis(200)) {
+            match receiver.recv_timeout(Duration::from_millis(200)) {
                 Ok(event) => on_event(event),
                 Err(_) => {
                     if let Some(status) = child.try_wait().context("cannot wait for Ansible")? {
                         for event in receiver.try_iter() {
                             on_event(event);
                         }
-                        return Ok(status);
+                        return Ok(interrupt.since().is_none().then_some(status));
+                    }
+                    if let Some(since) = interrupt.since() {
+                        end(&child, since);
                     }
                 }
             }
         }
+    }
+}
+
+/// Ends a playbook that shall not go on. A terminal's Ctrl-C reaches Ansible without us, and it then ends its workers
+/// itself; a second signal would keep it from that. So it is told only when it goes on, and killed when that is no use.
+fn end(child: &Child, since: Duration) {
+    let signal = match since {
+        since if since < UNTIL_TOLD => return,
+        since if since < UNTIL_KILLED => Signal::INT,
+        _ => Signal::KILL,
+    };
+    if let Some(pid) = Pid::from_raw(child.id().cast_signed()) {
+        // It may have ended just now.
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// Notices SIGINT and SIGTERM, which then do not end this program.
+struct Interrupt {
+    at: Arc<OnceLock<Instant>>,
+}
+
+impl Interrupt {
+    fn watch() -> anyhow::Result<Self> {
+        let at = Arc::new(OnceLock::new());
+        let seen = Arc::clone(&at);
+        let runtime = crate::cluster::runtime()?;
+        let (mut interrupt, mut terminate) = {
+            let _guard = runtime.enter();
+            (
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::terminate())?,
+            )
+        };
+        std::thread::spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+            });
+            // Only this thread sets it.
+            let _ = seen.set(Instant::now());
+        });
+        Ok(Self { at })
+    }
+
+    /// How long ago the first of them came.
+    fn since(&self) -> Option<Duration> {
+        self.at.get().map(Instant::elapsed)
     }
 }
 

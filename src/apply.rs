@@ -43,9 +43,9 @@ pub(crate) fn run(args: &ApplyArgs, out: &Output) -> anyhow::Result<ExitCode> {
             args.dir.display()
         );
     }
-    let runtime = crate::validate::runtime()?;
+    let runtime = crate::cluster::runtime()?;
     let report = runtime.block_on(async {
-        let client = crate::validate::client(&args.cluster).await?;
+        let client = crate::cluster::client(&args.cluster).await?;
         apply_all(&Applier::new(client, MANAGER), &documents, args.check).await
     })?;
     match args.output {

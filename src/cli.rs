@@ -63,8 +63,8 @@ pub(crate) enum Format {
 /// Where the cluster is.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ClusterArgs {
-    /// Kubeconfig of the cluster.
-    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    /// Kubeconfig of the cluster [default: $KUBECONFIG, else /etc/edgevirt/admin.conf, else ~/.kube/config].
+    #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
 }
 

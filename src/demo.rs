@@ -27,14 +27,14 @@ const SHELL: &str = "$ ";
 /// Creates and starts the VM unless it is there, shows its console until the login prompt.
 pub(crate) fn run(args: &DemoArgs, out: &Output) -> anyhow::Result<ExitCode> {
     let deadline = Instant::now() + Duration::from_secs(args.timeout);
-    let started = crate::validate::runtime()?.block_on(create(args))?;
+    let started = crate::cluster::runtime()?.block_on(create(args))?;
     if started {
         virtctl(args, &["start", NAME])?;
         out.note(&format!("VM {NAME} was scheduled to start"));
     } else {
         out.note(&format!("VM {NAME} runs already"));
     }
-    crate::validate::runtime()?.block_on(until_running(args, deadline))?;
+    crate::cluster::runtime()?.block_on(until_running(args, deadline))?;
     let mut console = Console::open(args)?;
     let seen = console.until_prompt(deadline, started, out)?;
     if !seen {
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &DemoArgs, out: &Output) -> anyhow::Result<ExitCode> {
 
 /// True when the VM has to be started.
 async fn create(args: &DemoArgs) -> anyhow::Result<bool> {
-    let client = crate::validate::client(&args.cluster).await?;
+    let client = crate::cluster::client(&args.cluster).await?;
     let api: Api<api::VirtualMachine> = Api::default_namespaced(client.clone());
     if let Some(vm) = api.get_opt(NAME).await.context("cannot ask for the VM")? {
         return Ok(!vm.status.unwrap_or_default().created);
@@ -79,7 +79,7 @@ async fn create(args: &DemoArgs) -> anyhow::Result<bool> {
 
 /// A console is refused until there is an instance, so it is waited for first.
 async fn until_running(args: &DemoArgs, deadline: Instant) -> anyhow::Result<()> {
-    let client = crate::validate::client(&args.cluster).await?;
+    let client = crate::cluster::client(&args.cluster).await?;
     let api: Api<api::VirtualMachineInstance> = Api::default_namespaced(client);
     let mut phase = String::from("no instance");
     while Instant::now() < deadline {
@@ -98,12 +98,13 @@ async fn until_running(args: &DemoArgs, deadline: Instant) -> anyhow::Result<()>
     )
 }
 
-fn command(args: &DemoArgs) -> Command {
+fn command(args: &DemoArgs) -> anyhow::Result<Command> {
     let mut command = Command::new(program(&args.virtctl));
-    if let Some(kubeconfig) = &args.cluster.kubeconfig {
-        command.env("KUBECONFIG", kubeconfig);
-    }
-    command
+    command.env(
+        "KUBECONFIG",
+        std::env::join_paths(crate::cluster::kubeconfigs(&args.cluster)?)?,
+    );
+    Ok(command)
 }
 
 /// The virtctl beside this program when PATH has none.
@@ -119,7 +120,7 @@ fn program(named: &Path) -> std::path::PathBuf {
 }
 
 fn virtctl(args: &DemoArgs, words: &[&str]) -> anyhow::Result<()> {
-    let output = command(args)
+    let output = command(args)?
         .args(words)
         .output()
         .with_context(|| format!("cannot run {}", args.virtctl.display()))?;
@@ -141,7 +142,7 @@ struct Console {
 
 impl Console {
     fn open(args: &DemoArgs) -> anyhow::Result<Self> {
-        let mut child = command(args)
+        let mut child = command(args)?
             .args(["console", NAME])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

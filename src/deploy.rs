@@ -3,7 +3,7 @@
 //! The work is in `playbooks/site.yml`; run by hand it does the same. This verb
 //! adds what a person wants around it: progress, a table, and where the log is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,8 +12,12 @@ use serde_json::json;
 
 use crate::ansible::{Counts, Event, Playbook};
 use crate::cli::{DeployArgs, Format, ValidateArgs};
+use crate::cluster;
 use crate::output::{Output, Tone};
 use crate::settings::Settings;
+
+/// The exit code that shells give a program that SIGINT ended: 128 and the signal's number.
+const INTERRUPTED: u8 = 130;
 
 /// Runs `site.yml`, prints a table of its hosts, then validates.
 pub(crate) fn run(
@@ -31,6 +35,8 @@ pub(crate) fn run(
             );
         }
     }
+    // Asked first: without it the playbook would run and nobody could tell whether it worked.
+    let kubeconfig = cluster::kubeconfigs(&args.cluster)?.swap_remove(0);
     let log = log_file(args)?;
     let mut failures = Vec::new();
     let mut hosts = std::collections::BTreeMap::<String, Counts>::new();
@@ -38,7 +44,7 @@ pub(crate) fn run(
     let status = Playbook {
         path: &playbook,
         inventory: &args.inventory,
-        extra_vars: extra_vars(settings, args)?,
+        extra_vars: extra_vars(settings, args, &kubeconfig)?,
         check: args.check,
         log: &log,
     }
@@ -60,6 +66,13 @@ pub(crate) fn run(
     })?;
     bar.finish_and_clear();
     print_hosts(&hosts, out);
+    let Some(status) = status else {
+        out.note(&format!(
+            "interrupted; the log is in {}. Run deploy again: what was done is not done twice.",
+            log.display()
+        ));
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
     if !status.success() {
         for failure in &failures {
             out.note(&out.paint(failure, Tone::Bad));
@@ -84,7 +97,11 @@ pub(crate) fn run(
     )
 }
 
-fn extra_vars(settings: &Settings, args: &DeployArgs) -> anyhow::Result<serde_json::Value> {
+fn extra_vars(
+    settings: &Settings,
+    args: &DeployArgs,
+    kubeconfig: &Path,
+) -> anyhow::Result<serde_json::Value> {
     let binary = std::env::current_exe().context("cannot find this program's own path")?;
     let images = std::path::absolute(&settings.images)
         .with_context(|| format!("cannot resolve {}", settings.images.display()))?;
@@ -95,7 +112,8 @@ fn extra_vars(settings: &Settings, args: &DeployArgs) -> anyhow::Result<serde_js
         "kubevirt_wait_seconds": args.timeout,
         "images_dir": images,
     });
-    if let Some(kubeconfig) = &args.cluster.kubeconfig {
+    // The embedded cluster's is what the role takes, unless the inventory says otherwise.
+    if kubeconfig != Path::new(cluster::EMBEDDED) {
         let path = std::path::absolute(kubeconfig)
             .with_context(|| format!("cannot resolve {}", kubeconfig.display()))?;
         vars["kubevirt_kubeconfig"] = json!(path);

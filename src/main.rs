@@ -6,6 +6,7 @@
 mod ansible;
 mod apply;
 mod cli;
+mod cluster;
 mod demo;
 mod deploy;
 mod image;

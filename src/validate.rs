@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
 use kube::{Api, Client};
 use serde::Serialize;
 
-use crate::cli::{ClusterArgs, Format, ValidateArgs};
+use crate::cli::{Format, ValidateArgs};
+use crate::cluster;
 use crate::output::{Output, Tone};
 
 /// Deployments of the control plane, as the walk-through lists them.
@@ -26,9 +26,17 @@ struct Finding {
 
 /// Exit code 0 when all is well, 3 when something is not.
 pub(crate) fn run(args: &ValidateArgs, out: &Output) -> anyhow::Result<ExitCode> {
-    let findings = runtime()?.block_on(async {
-        let client = client(&args.cluster).await?;
+    cluster::kubeconfigs(&args.cluster)?;
+    let findings = cluster::runtime()?.block_on(async {
         let deadline = Instant::now() + Duration::from_secs(args.wait);
+        let client = loop {
+            match cluster::client(&args.cluster).await {
+                Err(_) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                outcome => break outcome?,
+            }
+        };
         loop {
             let findings = look(&client, &args.namespace).await;
             if findings.iter().all(|f| f.ok) || Instant::now() >= deadline {
@@ -57,28 +65,6 @@ pub(crate) fn run(args: &ValidateArgs, out: &Output) -> anyhow::Result<ExitCode>
     } else {
         ExitCode::from(3)
     })
-}
-
-/// A single-threaded runtime: the installer waits more than it computes.
-pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the asynchronous runtime")
-}
-
-/// A client for the kubeconfig that was named, or found where kubectl finds it.
-pub(crate) async fn client(args: &ClusterArgs) -> anyhow::Result<Client> {
-    let kubeconfig = match &args.kubeconfig {
-        Some(path) => kube::config::Kubeconfig::read_from(path)
-            .with_context(|| format!("cannot read the kubeconfig {}", path.display()))?,
-        None => kube::config::Kubeconfig::read()
-            .context("expected --kubeconfig, KUBECONFIG or ~/.kube/config, found none")?,
-    };
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default())
-        .await
-        .context("the kubeconfig is incomplete")?;
-    kube_kit::client_for(&config)
 }
 
 async fn look(client: &Client, namespace: &str) -> Vec<Finding> {

@@ -1,0 +1,181 @@
+//! The installer's command line as a new user gets it wrong. Needs no cluster.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs `edgevirt` in an empty directory with no environment but PATH and what is given.
+fn edgevirt(dir: &Path, words: &[&str], env: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_edgevirt"))
+        .args(words)
+        .current_dir(dir)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", dir)
+        .envs(env.iter().copied())
+        .output()
+        .unwrap()
+}
+
+/// Exit code and all of `says` on standard error, nothing on standard output.
+fn refused(words: &[&str], env: &[(&str, &str)], code: i32, says: &[&str]) {
+    let dir = tempfile::tempdir().unwrap();
+    let output = edgevirt(dir.path(), words, env);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
+    assert!(output.stdout.is_empty(), "{words:?} printed a result");
+    for word in says {
+        assert!(
+            said.contains(word),
+            "{words:?}: expected {word:?} in {said}"
+        );
+    }
+    assert!(!said.contains("panicked"), "{said}");
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        0,
+        "left a file"
+    );
+}
+
+#[test]
+fn wrong_usage_is_2_with_what_there_is() {
+    refused(&["deplay"], &[], 2, &["'deplay'", "deploy", "--help"]);
+    refused(&["deploy", "--inventry", "x"], &[], 2, &["--inventory"]);
+    refused(&["image", "add"], &[], 2, &["<NAME>", "--file"]);
+    refused(&["image", "add", "A B", "--file", "x"], &[], 2, &["A B"]);
+    refused(
+        &["preflight", "--output", "yml"],
+        &[],
+        2,
+        &["table", "json"],
+    );
+    refused(
+        &["deploy", "--emulation", "maybe"],
+        &[],
+        2,
+        &["auto", "on", "off"],
+    );
+    refused(&[], &[], 2, &["Usage"]);
+}
+
+#[test]
+fn a_kubeconfig_that_is_not_there_is_named() {
+    for verb in [&["validate"][..], &["demo"], &["deploy"]] {
+        let with_flag = [verb, &["--kubeconfig", "/no/such/config"]].concat();
+        let repository = env!("CARGO_MANIFEST_DIR");
+        let (playbooks, inventory) = (
+            format!("{repository}/playbooks"),
+            format!("{repository}/inventory/local.yml"),
+        );
+        let place = ["--playbooks", &playbooks, "--inventory", &inventory];
+        let (with_flag, bare) = if verb == ["deploy"] {
+            ([&with_flag[..], &place].concat(), [verb, &place].concat())
+        } else {
+            (with_flag, verb.to_vec())
+        };
+        refused(
+            &with_flag,
+            &[],
+            1,
+            &["--kubeconfig", "found none at /no/such/config"],
+        );
+        let env = [("KUBECONFIG", "/no/such/config")];
+        refused(
+            &bare,
+            &env,
+            1,
+            &["KUBECONFIG", "found none at /no/such/config"],
+        );
+    }
+}
+
+#[test]
+fn an_inventory_or_playbook_that_is_not_there_is_named() {
+    let repository = env!("CARGO_MANIFEST_DIR");
+    let playbooks = format!("{repository}/playbooks");
+    refused(
+        &["deploy"],
+        &[],
+        1,
+        &["playbooks/site.yml: no such file", "--playbooks"],
+    );
+    refused(
+        &[
+            "deploy",
+            "--playbooks",
+            &playbooks,
+            "--inventory",
+            "moon.yml",
+        ],
+        &[],
+        1,
+        &["moon.yml: no such file", "--inventory"],
+    );
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_is_told_with_its_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("config");
+    // Nothing listens on the discard port.
+    std::fs::write(
+        &config,
+        "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
+         contexts: [{name: a, context: {cluster: a, user: a}}]\n\
+         clusters: [{name: a, cluster: {server: 'https://127.0.0.1:9'}}]\n\
+         users: [{name: a, user: {token: x}}]\n",
+    )
+    .unwrap();
+    let config = config.display().to_string();
+    for verb in ["demo", "validate"] {
+        let words = [verb, "--kubeconfig", &config];
+        refused(&words, &[], 1, &["127.0.0.1:9", "Connection refused"]);
+    }
+    std::fs::write(&config, "no: [yaml").unwrap();
+    refused(
+        &["validate", "--kubeconfig", &config],
+        &[],
+        1,
+        &["cannot read the kubeconfig", &config],
+    );
+}
+
+#[test]
+fn an_image_that_cannot_be_is_refused_before_the_registry_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let mut hostile = vec![0; 1024];
+    hostile[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
+    hostile[15] = 104;
+    std::fs::write(path("hostile.qcow2"), hostile).unwrap();
+    std::fs::write(path("text"), "hello\n").unwrap();
+    // A registry that cannot be reached: nobody may ask it.
+    let add = |file: &str, says: &[&str]| {
+        refused(
+            &[
+                "image",
+                "add",
+                "x",
+                "--file",
+                file,
+                "--registry",
+                "127.0.0.1:9",
+            ],
+            &[],
+            1,
+            says,
+        );
+    };
+    add("/no/such/disk.qcow2", &["cannot open /no/such/disk.qcow2"]);
+    add(
+        &path("hostile.qcow2"),
+        &["backing file", "qemu-img convert"],
+    );
+    add(&path("text"), &["expected a qcow2 disk", "6 bytes"]);
+    add(&dir.path().display().to_string(), &["regular file"]);
+    for words in [&["image", "ls"][..], &["image", "rm", "x"]] {
+        let words = [words, &["--registry", "127.0.0.1:9"]].concat();
+        refused(&words, &[], 1, &["127.0.0.1:9"]);
+    }
+}
