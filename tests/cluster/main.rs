@@ -10,4 +10,5 @@ mod kills;
 mod lifecycle;
 mod manifest;
 mod refusals;
+mod two_nodes;
 mod walkthrough;
