@@ -45,6 +45,98 @@ const MAX_EXITS: usize = 64;
 
 /// Begins the line that the child writes before it runs a guest.
 const BEGUN: &str = "run ";
+/// Begins the line that it writes after a step that worked.
+const DONE: &str = "done ";
+/// Begins the line that names the errno of the step that failed.
+const ERRNO: &str = "errno ";
+/// What is tried before guests run, and the guests, in this order.
+const OPEN: &str = "open";
+const CREATE_VM: &str = "KVM_CREATE_VM";
+const CREATE_VCPU: &str = "KVM_CREATE_VCPU";
+const REAL_MODE: &str = "a real-mode guest";
+const LONG_MODE: &str = "a long-mode guest";
+const TIMER: &str = "a guest that waits for a timer interrupt";
+
+/// How each step of the probe ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examination {
+    /// The whole of it.
+    pub verdict: KvmVerdict,
+    /// What KVM_GET_API_VERSION answered.
+    pub api_version: Option<i32>,
+    /// errno of the step that failed, when it was a system call.
+    pub errno: Option<i32>,
+    done: Vec<String>,
+    failed: Option<String>,
+}
+
+/// A step of an [`Examination`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// /dev/kvm opened for reading and writing.
+    Open,
+    /// KVM_CREATE_VM.
+    CreateVm,
+    /// KVM_CREATE_VCPU.
+    CreateVcpu,
+    /// A guest of a few real-mode instructions.
+    RealMode,
+    /// A guest in long mode, at the processor's speed.
+    LongMode,
+    /// A guest that a timer interrupt wakes.
+    Timer,
+}
+
+impl Step {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Open => OPEN,
+            Self::CreateVm => CREATE_VM,
+            Self::CreateVcpu => CREATE_VCPU,
+            Self::RealMode => REAL_MODE,
+            Self::LongMode => LONG_MODE,
+            Self::Timer => TIMER,
+        }
+    }
+}
+
+impl Examination {
+    /// How `step` ended: `None` when it was not tried, because one before it failed.
+    #[must_use]
+    pub fn step(&self, step: Step) -> Option<Result<(), String>> {
+        if self.done.iter().any(|done| done == step.word()) {
+            return Some(Ok(()));
+        }
+        let failed = self.failed.as_deref() == Some(step.word());
+        failed.then(|| Err(self.verdict.to_string()))
+    }
+
+    /// From what the child wrote, and the verdict made of it.
+    fn read(text: &str, verdict: KvmVerdict) -> Self {
+        let mut done: Vec<String> = Vec::new();
+        let mut begun = None;
+        let (mut api_version, mut errno) = (None, None);
+        for line in text.lines() {
+            if let Some(step) = line.strip_prefix(DONE) {
+                done.push(step.to_owned());
+            } else if let Some(step) = line.strip_prefix(BEGUN) {
+                begun = Some(step.to_owned());
+            } else if let Some(number) = line.strip_prefix("api ") {
+                api_version = number.parse().ok();
+            } else if let Some(number) = line.strip_prefix(ERRNO) {
+                errno = number.parse().ok();
+            }
+        }
+        let failed = begun.filter(|step| !verdict.works() && !done.contains(step));
+        Self {
+            verdict,
+            api_version,
+            errno,
+            done,
+            failed,
+        }
+    }
+}
 
 /// What the probe found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,18 +203,25 @@ impl std::fmt::Display for KvmVerdict {
 /// Runs the guests and waits at most `timeout` for them.
 #[must_use]
 pub fn probe(timeout: Duration) -> KvmVerdict {
+    examine(timeout).verdict
+}
+
+/// As [`probe`], and tells how each step ended.
+#[must_use]
+pub fn examine(timeout: Duration) -> Examination {
+    let nothing = |verdict| Examination::read("", verdict);
     match rustix::fs::stat("/dev/kvm") {
-        Err(rustix::io::Errno::NOENT) => return KvmVerdict::Missing,
-        Err(error) => return KvmVerdict::Denied(error.to_string()),
+        Err(rustix::io::Errno::NOENT) => return nothing(KvmVerdict::Missing),
+        Err(error) => return nothing(KvmVerdict::Denied(error.to_string())),
         Ok(_) => {}
     }
     match in_child(timeout) {
-        Ok(verdict) => verdict,
-        Err(error) => KvmVerdict::ProbeFailed(error.to_string()),
+        Ok((text, verdict)) => Examination::read(&text, verdict),
+        Err(error) => nothing(KvmVerdict::ProbeFailed(error.to_string())),
     }
 }
 
-fn in_child(timeout: Duration) -> io::Result<KvmVerdict> {
+fn in_child(timeout: Duration) -> io::Result<(String, KvmVerdict)> {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     #[allow(unsafe_code)]
     // SAFETY: the child has only this thread. It takes no lock that another
@@ -144,7 +243,8 @@ fn in_child(timeout: Duration) -> io::Result<KvmVerdict> {
             let _ = kill(child, Signal::SIGKILL);
             reap(child);
             let (text, ended) = told?;
-            Ok(judge(&text, ended, timeout))
+            let verdict = judge(&text, ended, timeout);
+            Ok((text, verdict))
         }
     }
 }
@@ -206,7 +306,11 @@ fn read_all(pipe: OwnedFd, timeout: Duration) -> io::Result<(String, bool)> {
 /// The verdict from what the child wrote: the guests it began, then its own verdict.
 fn judge(text: &str, ended: bool, timeout: Duration) -> KvmVerdict {
     let last = text.lines().last().unwrap_or_default();
-    let guest = last.strip_prefix(BEGUN).unwrap_or("the first guest");
+    let guest = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(BEGUN))
+        .next_back()
+        .unwrap_or("the first guest");
     match (KvmVerdict::decode(last), ended) {
         (Some(verdict), true) => verdict,
         (_, true) => {
@@ -223,38 +327,56 @@ fn judge(text: &str, ended: bool, timeout: Duration) -> KvmVerdict {
 type GuestRun = fn(&Kvm) -> Result<(), String>;
 
 fn run_guests(progress: &mut impl Write) -> KvmVerdict {
+    let mut tell = |word: &str, step: &dyn std::fmt::Display| {
+        // Nobody to tell if the pipe is gone.
+        let _ = progress.write_all(format!("{word}{step}\n").as_bytes());
+    };
+    tell(BEGUN, &OPEN);
     let kvm = match Kvm::new() {
         Ok(kvm) => kvm,
         Err(error) => {
-            return match io::Error::from(error).kind() {
-                io::ErrorKind::PermissionDenied => KvmVerdict::Denied(error.to_string()),
-                _ if matches!(
-                    error.errno(),
-                    nix::libc::ENXIO | nix::libc::ENODEV | nix::libc::ENOENT
-                ) =>
-                {
-                    KvmVerdict::Missing
-                }
+            tell(ERRNO, &error.errno());
+            return match error.errno() {
+                nix::libc::ENXIO | nix::libc::ENODEV | nix::libc::ENOENT => KvmVerdict::Missing,
                 _ => KvmVerdict::Denied(error.to_string()),
             };
         }
     };
+    tell(DONE, &OPEN);
     let found = kvm.get_api_version();
+    tell("api ", &found);
     if found != API_VERSION {
         return KvmVerdict::OpensButCannotRun(format!(
             "expected KVM API version {API_VERSION}, found {found}"
         ));
     }
+    tell(BEGUN, &CREATE_VM);
+    let vm = match kvm.create_vm() {
+        Ok(vm) => vm,
+        Err(error) => {
+            tell(ERRNO, &error.errno());
+            return KvmVerdict::OpensButCannotRun(format!("KVM_CREATE_VM: {error}"));
+        }
+    };
+    tell(DONE, &CREATE_VM);
+    tell(BEGUN, &CREATE_VCPU);
+    if let Err(error) = vm.create_vcpu(0) {
+        tell(ERRNO, &error.errno());
+        return KvmVerdict::OpensButCannotRun(format!("KVM_CREATE_VCPU: {error}"));
+    }
+    drop(vm);
+    tell(DONE, &CREATE_VCPU);
     let guests: [(&str, GuestRun); 3] = [
-        ("a real-mode guest", real_mode),
-        ("a long-mode guest", long_mode),
-        ("a guest that waits for a timer interrupt", timer),
+        (REAL_MODE, real_mode),
+        (LONG_MODE, long_mode),
+        (TIMER, timer),
     ];
     for (name, guest) in guests {
-        let _ = progress.write_all(format!("{BEGUN}{name}\n").as_bytes());
+        tell(BEGUN, &name);
         if let Err(why) = guest(&kvm) {
             return KvmVerdict::OpensButCannotRun(format!("{name}: {why}"));
         }
+        tell(DONE, &name);
     }
     KvmVerdict::Works
 }
@@ -581,6 +703,17 @@ mod tests {
             judge("run a\nworks\n", true, Duration::ZERO),
             KvmVerdict::Works
         );
+    }
+
+    #[test]
+    fn each_step_is_told_up_to_the_one_that_failed() {
+        let text = "run open\ndone open\napi 12\nrun KVM_CREATE_VM\nerrno 16\n";
+        let verdict = KvmVerdict::OpensButCannotRun("KVM_CREATE_VM: busy".to_owned());
+        let found = Examination::read(text, verdict);
+        assert_eq!(found.step(Step::Open), Some(Ok(())));
+        assert!(matches!(found.step(Step::CreateVm), Some(Err(_))));
+        assert_eq!(found.step(Step::CreateVcpu), None);
+        assert_eq!((found.api_version, found.errno), (Some(12), Some(16)));
     }
 
     #[test]
