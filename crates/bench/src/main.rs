@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod images;
+mod install;
 mod process;
 mod report;
 mod requests;
@@ -56,7 +57,9 @@ async fn measure() -> anyhow::Result<Report> {
         step("memory beside QEMU");
         process::beside_qemu(&world, &mut report).await?;
         step("start times, twenty at once");
-        start::twenty_at_once(&world, &mut report).await
+        start::twenty_at_once(&world, &mut report).await?;
+        step("the control plane made anew");
+        install::again(&world, &mut report).await
     }
     .await;
     world.clean().await?;
