@@ -36,11 +36,44 @@ pub struct Variant {
     /// What the spare disk holds.
     #[serde(default)]
     pub disk: Disk,
-    /// Host variables of the inventory: what is asked of this node.
+    /// What is asked of this node, as the inventory says it; with what is asked of all.
     #[serde(default)]
-    pub asks: BTreeMap<String, serde_yaml::Value>,
-    /// The status that a check must have, by its id. A check that is not named must not be `fail`.
+    pub asks: BTreeMap<String, serde_json::Value>,
+    /// The status that a check must have, by its id; those of the node that has everything included. A check that is
+    /// not named must not be `fail`.
+    #[serde(default)]
     pub verdicts: BTreeMap<String, String>,
+}
+
+/// The file: what holds for all, and the variants.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    asks: BTreeMap<String, serde_json::Value>,
+    verdicts: BTreeMap<String, String>,
+    variants: BTreeMap<String, Variant>,
+}
+
+impl Table {
+    /// The variants, each complete.
+    fn complete(self) -> BTreeMap<String, Variant> {
+        let mut variants = self.variants;
+        for variant in variants.values_mut() {
+            for (key, value) in &self.asks {
+                let _ = variant
+                    .asks
+                    .entry(key.clone())
+                    .or_insert_with(|| value.clone());
+            }
+            for (check, status) in &self.verdicts {
+                let _ = variant
+                    .verdicts
+                    .entry(check.clone())
+                    .or_insert_with(|| status.clone());
+            }
+        }
+        variants
+    }
 }
 
 /// The IOMMU in the machine.
@@ -100,7 +133,8 @@ fn hugepages() -> u32 {
 pub(crate) fn table() -> anyhow::Result<BTreeMap<String, Variant>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testbed/edge-node/variants.yaml");
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    serde_yaml::from_str(&text).with_context(|| path.display().to_string())
+    let table: Table = serde_yaml::from_str(&text).with_context(|| path.display().to_string())?;
+    Ok(table.complete())
 }
 
 #[cfg(test)]

@@ -1,0 +1,93 @@
+//! One test for each variant.
+
+use std::collections::BTreeMap;
+
+use hardware::Status;
+use testkit::edge_node::{EdgeNode, Testbed};
+
+use crate::preflight;
+
+/// Boots the variant and compares each verdict with the one it must get.
+fn gets_its_verdicts(name: &str) {
+    let testbed = Testbed::open().unwrap();
+    let variant = testbed.variant(name).unwrap();
+    let node = EdgeNode::boot(&testbed, name).unwrap();
+    let report = preflight::run(
+        node.dir(),
+        &[(name, preflight::host(&node, &variant.asks))],
+        &[],
+    );
+    let found = report.worst(name);
+    let mut wrong = Vec::new();
+    for (check, expected) in &variant.verdicts {
+        let status = found.get(check).map_or("none", |status| status.word());
+        if status != expected {
+            wrong.push(format!("{check}: expected {expected}, found {status}"));
+        }
+    }
+    for (check, status) in &found {
+        if *status == Status::Fail && !variant.verdicts.contains_key(check) {
+            wrong.push(format!("{check}: expected no fail, found one"));
+        }
+    }
+    let evidence: BTreeMap<String, String> = report
+        .verdicts(name)
+        .into_iter()
+        .filter(|verdict| {
+            wrong
+                .iter()
+                .any(|w| w.starts_with(&format!("{}:", verdict.id)))
+        })
+        .map(|v| {
+            (
+                format!("{} {}", v.id, v.subject),
+                format!("{} {}", v.status.word(), v.evidence),
+            )
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{name}: {wrong:#?}, said {evidence:#?}");
+    let code = match found.values().max() {
+        Some(Status::Fail) => 3,
+        Some(Status::Warn) => 4,
+        _ => 0,
+    };
+    assert_eq!(report.code, Some(code), "{name}");
+}
+
+macro_rules! variants {
+    ($($test:ident: $name:literal,)*) => {
+        $(#[test]
+        fn $test() {
+            gets_its_verdicts($name);
+        })*
+
+        #[test]
+        fn every_variant_of_the_table_has_a_test() {
+            let table = Testbed::open().unwrap();
+            let tested = [$($name),*];
+            let missing: Vec<&String> = table
+                .variants()
+                .keys()
+                .filter(|name| !tested.contains(&name.as_str()))
+                .collect();
+            assert!(missing.is_empty(), "{missing:?}");
+        }
+    };
+}
+
+variants! {
+    a_node_with_all_it_needs_passes: "full",
+    no_iommu_in_the_firmware_is_told_from_the_kernels: "no-iommu",
+    an_iommu_that_the_kernel_was_told_to_leave_is_found: "kernel-off",
+    an_iommu_that_works_unasked_is_no_fault: "kernel-untold",
+    missing_interrupt_remapping_is_found: "no-remapping",
+    a_nic_without_sriov_is_found: "no-sriov",
+    two_functions_in_one_group_are_found: "shared-group",
+    a_processor_without_virtualization_is_found: "no-svm",
+    an_amd_iommu_is_known: "amd",
+    the_nic_of_the_connection_is_refused: "ssh-over-pf",
+    a_missing_vfio_module_is_found: "no-vfio",
+    missing_huge_pages_are_found: "no-hugepages",
+    a_disk_of_an_older_ceph_is_found: "ceph-disk",
+    a_disk_of_lvm_is_found: "lvm-disk",
+}
