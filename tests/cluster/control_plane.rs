@@ -122,3 +122,23 @@ fn a_watch_without_a_list_before_it_begins_with_what_exists() {
     assert_eq!(first["type"], "ADDED", "{first}");
     assert_eq!(first["object"]["metadata"]["name"], "kubevirt", "{first}");
 }
+
+#[test]
+fn no_component_may_read_secrets() {
+    for account in [
+        "kubevirt-apiserver",
+        "kubevirt-controller",
+        "kubevirt-handler",
+    ] {
+        let user = format!("system:serviceaccount:kubevirt:{account}");
+        for namespace in ["kubevirt", "default"] {
+            let output = kubectl(
+                &[
+                    "auth", "can-i", "get", "secrets", "-n", namespace, "--as", &user,
+                ],
+                None,
+            );
+            assert!(!output.ok, "{account} may read secrets in {namespace}");
+        }
+    }
+}

@@ -56,7 +56,10 @@ pub struct Sync {
     pub vhost_net: bool,
     /// What the handler made of each interface, in the order of the spec.
     pub nics: Vec<Nic>,
-    /// cloud-init data that came from secrets: volume name to data.
+    /// cloud-init data that came from secrets: volume name to data. Never sent:
+    /// the launcher reads them where its pod has them mounted
+    /// ([`crate::names::CLOUD_INIT_SECRETS_DIR`]), so that nobody else needs to.
+    #[serde(skip)]
     pub cloud_init_secrets: std::collections::BTreeMap<String, SecretCloudInit>,
 }
 

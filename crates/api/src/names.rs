@@ -77,6 +77,14 @@ pub const CONTAINER_DISK_DIR: &str = "/var/run/kubevirt/container-disks";
 pub const EPHEMERAL_VOLUME: &str = "ephemeral-disks";
 /// Where [`EPHEMERAL_VOLUME`] is mounted.
 pub const EPHEMERAL_DIR: &str = "/var/run/kubevirt-ephemeral-disks";
+/// Directory of the secrets that cloud-init volumes refer to:
+/// `<volume>/`[`USER_DATA_DIR`] and `<volume>/`[`NETWORK_DATA_DIR`], each with
+/// a file for each key of its secret.
+pub const CLOUD_INIT_SECRETS_DIR: &str = "/var/run/kubevirt-secrets";
+/// See [`CLOUD_INIT_SECRETS_DIR`].
+pub const USER_DATA_DIR: &str = "userdata";
+/// See [`CLOUD_INIT_SECRETS_DIR`].
+pub const NETWORK_DATA_DIR: &str = "networkdata";
 /// Socket of the handler-launcher protocol ([`crate::launcher`]).
 pub const LAUNCHER_SOCKET: &str = "launcher.sock";
 /// Socket of the first serial port.

@@ -542,6 +542,15 @@ pub struct Volume {
     pub empty_disk: Option<EmptyDisk>,
 }
 
+impl Volume {
+    /// Its cloud-init data, of either form.
+    #[must_use]
+    pub fn cloud_init(&self) -> Option<&CloudInit> {
+        let no_cloud = self.cloud_init_no_cloud.as_ref();
+        no_cloud.or(self.cloud_init_config_drive.as_ref())
+    }
+}
+
 /// A disk image inside a container image.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -4,9 +4,11 @@
 mod facts;
 mod render;
 mod resources;
+mod secrets;
 mod settings;
 
 pub use facts::{PodFacts, PodPhase};
 pub use render::{RenderError, hostname, pod_name, render};
 pub use resources::{cpu_request, memory_overhead, quantity_text};
+pub(crate) use secrets::secret_refs;
 pub use settings::Settings;

@@ -162,6 +162,12 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Plan<Op> {
     if let Some(at) = next.look_again {
         plan.look_again(now, at);
     }
+    if next.phase == Phase::Scheduling
+        && let Some(pod) = observed.pods.first()
+        && let Some(late) = status::secrets_are_late_at(&vmi.spec, pod).filter(|late| now < *late)
+    {
+        plan.look_again(now, late);
+    }
     let status = status::next(observed, &next, failure.as_ref(), whole_seconds(now));
     let metadata = metadata_patch(observed, next.phase);
     if let Some(patch) = vmi_patch(vmi, &status, metadata) {

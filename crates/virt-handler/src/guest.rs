@@ -13,7 +13,6 @@
 
 mod courier;
 mod keeper;
-mod secrets;
 
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,8 @@ pub(crate) struct Args {
     pub(crate) private_dir: PathBuf,
     /// Directory of the containerDisk helpers' sockets.
     pub(crate) container_disk_dir: PathBuf,
+    /// Directory of the secrets with cloud-init data.
+    pub(crate) secrets_dir: PathBuf,
     /// Directory of overlays, empty disks and cloud-init media.
     pub(crate) ephemeral_dir: PathBuf,
     /// QEMU.
@@ -50,6 +52,7 @@ impl Args {
             grace_period: args.opt_value_from_str("--grace-period")?,
             private_dir: path(&mut args, "--private-dir", names::PRIVATE_DIR)?,
             container_disk_dir: path(&mut args, "--container-disk-dir", names::CONTAINER_DISK_DIR)?,
+            secrets_dir: path(&mut args, "--secrets-dir", names::CLOUD_INIT_SECRETS_DIR)?,
             ephemeral_dir: path(&mut args, "--ephemeral-dir", names::EPHEMERAL_DIR)?,
             qemu: path(&mut args, "--qemu", "/usr/bin/qemu-system-x86_64")?,
             xorriso: path(&mut args, "--xorriso", "/usr/bin/xorriso")?,

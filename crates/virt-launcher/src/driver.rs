@@ -207,7 +207,7 @@ impl Driver {
         self.prepared = Some(receiver);
         let queue = self.queue.clone();
         tokio::spawn(async move {
-            let result = match prepare::prepare(&args, &children, &sync).await {
+            let result = match prepare::prepare(&args, &children, sync).await {
                 Ok((prepared, ready)) => {
                     let _ = sender.send(prepared);
                     Ok(ready)

@@ -23,6 +23,7 @@ mod lines;
 mod prepare;
 mod process;
 mod qmp;
+mod secrets;
 mod server;
 mod state;
 

@@ -22,7 +22,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::args::Args;
 use crate::children::Children;
 use crate::state::Ready;
-use crate::{container_disk, dhcp, process};
+use crate::{container_disk, dhcp, process, secrets};
 
 /// QEMU, ready to be started.
 #[derive(Debug)]
@@ -49,8 +49,10 @@ pub(crate) struct Prepared {
 pub(crate) async fn prepare(
     args: &Args,
     children: &Children,
-    sync: &Sync,
+    mut sync: Box<Sync>,
 ) -> anyhow::Result<(Prepared, Ready)> {
+    sync.cloud_init_secrets = secrets::read(&args.secrets_dir, &sync.vmi)?;
+    let sync = &*sync;
     let machine = Machine::try_from(sync)?;
     serve_dhcp(sync)?;
     let mut media: Vec<Option<Medium>> = vec![None; machine.disks.len()];

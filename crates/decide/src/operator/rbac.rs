@@ -117,8 +117,6 @@ fn handler_rules() -> Vec<Value> {
         rule("", &["pods"], &["get", "list", "watch"]),
         rule("", &["nodes"], &["get", "patch"]),
         rule("", &["events"], &["create", "patch"]),
-        // cloud-init data that an instance refers to by a secret's name.
-        rule("", &["secrets"], &["get"]),
     ]
 }
 

@@ -497,3 +497,62 @@ fn the_operator_may_grant_what_it_renders() {
     }
     assert!(missing.is_empty(), "{missing:#?}");
 }
+
+/// What RBAC answers: the rules are additive, `*` stands for everything.
+fn may(rules: &[Value], verb: &str, group: &str, resource: &str) -> bool {
+    let has = |list: &Value, item: &str| {
+        let mut all = list.as_array().unwrap().iter();
+        all.any(|one| one == item || one == "*")
+    };
+    rules.iter().any(|rule| {
+        has(&rule["verbs"], verb)
+            && has(&rule["apiGroups"], group)
+            && has(&rule["resources"], resource)
+    })
+}
+
+/// Secrets hold users' passwords and our authority's key. The kubelet mounts
+/// what a guest or a component needs, so only the operator, who makes
+/// certificates, may read any: those of its own namespace.
+#[test]
+fn no_component_may_read_secrets() {
+    let rendered = render(&config(), &kubevirt(json!({})), "PEM");
+    let bindings: Vec<&Value> = rendered
+        .all()
+        .filter(|object| object["roleRef"].is_object())
+        .collect();
+    for account in [
+        "kubevirt-apiserver",
+        "kubevirt-controller",
+        "kubevirt-handler",
+    ] {
+        let rules: Vec<Value> = bindings
+            .iter()
+            .filter(|binding| binding["subjects"][0]["name"] == account)
+            .map(|binding| {
+                let role = &binding["roleRef"];
+                let (kind, name) = (role["kind"].as_str(), role["name"].as_str());
+                find(&rendered, kind.unwrap(), name.unwrap())
+            })
+            .flat_map(|role| role["rules"].as_array().unwrap().clone())
+            .collect();
+        assert!(may(&rules, "get", "kubevirt.io", "kubevirts") || may(&rules, "get", "", "pods"));
+        for verb in [
+            "get", "list", "watch", "create", "patch", "update", "delete",
+        ] {
+            assert!(
+                !may(&rules, verb, "", "secrets"),
+                "{account} may {verb} secrets"
+            );
+        }
+    }
+    let manifest = include_str!("../../../../manifests/kubevirt-operator.yaml.j2");
+    for document in manifest
+        .split("\n---\n")
+        .filter(|document| document.contains("\nkind: ClusterRole\n"))
+    {
+        let role: Value = serde_yaml::from_str(document).unwrap();
+        let rules = role["rules"].as_array().unwrap();
+        assert!(!may(rules, "get", "", "secrets"), "{document}");
+    }
+}

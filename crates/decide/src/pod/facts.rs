@@ -21,6 +21,23 @@ pub enum PodPhase {
     Unknown,
 }
 
+/// The kubelet's words for a container that waits for more than time: its image
+/// cannot be pulled (and "will be tried again"), or it cannot be made or started.
+///
+/// Source: Kubernetes, pkg/kubelet/images/types.go and
+/// pkg/kubelet/kuberuntime/kuberuntime_container.go.
+const WAITING_ERRORS: [&str; 9] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+    "SignatureValidationFailed",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+];
+
 /// Facts of one launcher pod.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodFacts {
@@ -46,8 +63,11 @@ pub struct PodFacts {
     pub unschedulable: Option<Condition>,
     /// Condition of the readiness gate: true while the guest is not paused.
     pub unpaused: Option<bool>,
-    /// Reason and message of a container whose image cannot be pulled.
+    /// Reason and message of a container that the kubelet cannot start.
     pub image_error: Option<(String, String)>,
+    /// When it was bound, while the kubelet has not got its volumes, sandbox
+    /// and network together.
+    pub unprepared_since: Option<Timestamp>,
     /// Quality-of-service class.
     pub qos_class: Option<String>,
     /// Image of `compute`.
@@ -132,8 +152,14 @@ impl From<&Pod> for PodFacts {
             _ => PodPhase::Pending,
         };
         facts.qos_class.clone_from(&status.qos_class);
-        for condition in status.conditions.iter().flatten() {
-            facts.take_condition(condition);
+        let conditions = || status.conditions.iter().flatten();
+        conditions().for_each(|condition| facts.take_condition(condition));
+        let unprepared = conditions()
+            .any(|one| one.type_ == "PodReadyToStartContainers" && one.status == "False");
+        if unprepared && facts.phase == PodPhase::Pending {
+            facts.unprepared_since = conditions()
+                .find(|one| one.type_ == "PodScheduled" && one.status == "True")
+                .and_then(|bound| Some(bound.last_transition_time.as_ref()?.0));
         }
         let containers: Vec<&ContainerStatus> =
             status.container_statuses.iter().flatten().collect();
@@ -209,15 +235,12 @@ fn terminated(
 fn image_error(container: &ContainerStatus) -> Option<(String, String)> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let reason = waiting.reason.as_deref()?;
-    // The kubelet's words for "cannot be pulled" and "will be tried again".
-    ["ErrImagePull", "ImagePullBackOff"]
-        .contains(&reason)
-        .then(|| {
-            (
-                reason.to_owned(),
-                waiting.message.clone().unwrap_or_default(),
-            )
-        })
+    WAITING_ERRORS.contains(&reason).then(|| {
+        (
+            reason.to_owned(),
+            waiting.message.clone().unwrap_or_default(),
+        )
+    })
 }
 
 #[cfg(test)]
@@ -263,6 +286,22 @@ mod tests {
         assert_eq!(facts.unpaused, Some(false));
         assert_eq!(facts.unschedulable, None);
         assert_eq!(facts.ready.unwrap().reason, "ReadinessGatesNotReady");
+    }
+
+    #[test]
+    fn a_bound_pod_without_its_volumes_is_unprepared_since_it_was_bound() {
+        let pod = |prepared: &str| -> Pod {
+            serde_json::from_value(json!({"status": {"phase": "Pending", "conditions": [
+                {"type": "PodReadyToStartContainers", "status": prepared,
+                 "lastTransitionTime": "2026-01-02T03:04:09Z"},
+                {"type": "PodScheduled", "status": "True",
+                 "lastTransitionTime": "2026-01-02T03:04:05Z"}
+            ]}}))
+            .unwrap()
+        };
+        let since = PodFacts::from(&pod("False")).unprepared_since.unwrap();
+        assert_eq!(since.to_string(), "2026-01-02T03:04:05Z");
+        assert_eq!(PodFacts::from(&pod("True")).unprepared_since, None);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! ```
 //! No init container: each would cost about a second. The helper comes by a
 //! mount that the device plugin returns for [`CONTAINER_DISK_RESOURCE`]. The
-//! VMI's spec is not in the pod; virt-handler gives it to the launcher.
+//! VMI's spec is not in the pod; virt-handler gives it to the launcher. Secrets
+//! with cloud-init data are volumes: while one is missing the kubelet waits.
 //!
 //! Source of names, labels and gates: KubeVirt,
 //! pkg/virt-controller/services/template.go.
@@ -30,7 +31,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use machine::quantity::QuantityError;
 
-use super::{Settings, resources};
+use super::{Settings, resources, secret_refs};
 
 /// Seconds the guest has to shut down when the VMI does not say (upstream's default).
 const GRACE_SECONDS: i64 = 30;
@@ -174,7 +175,9 @@ pub fn render(vmi: &VirtualMachineInstance, settings: &Settings) -> Result<Pod, 
                     "tmp",
                 ]
                 .map(empty_dir)
-                .to_vec(),
+                .into_iter()
+                .chain(secret_refs(spec).map(|secret| secret.volume()))
+                .collect(),
             ),
             ..PodSpec::default()
         }),
@@ -271,12 +274,17 @@ fn compute(
         resources: Some(resources::compute(&vmi.spec, settings)?),
         security_context: Some(security_context(&["NET_BIND_SERVICE"])),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        volume_mounts: Some(vec![
-            mount(PRIVATE_VOLUME, PRIVATE_DIR),
-            mount(CONTAINER_DISK_VOLUME, CONTAINER_DISK_DIR),
-            mount(EPHEMERAL_VOLUME, EPHEMERAL_DIR),
-            mount("tmp", "/tmp"),
-        ]),
+        volume_mounts: Some(
+            [
+                mount(PRIVATE_VOLUME, PRIVATE_DIR),
+                mount(CONTAINER_DISK_VOLUME, CONTAINER_DISK_DIR),
+                mount(EPHEMERAL_VOLUME, EPHEMERAL_DIR),
+                mount("tmp", "/tmp"),
+            ]
+            .into_iter()
+            .chain(secret_refs(&vmi.spec).map(|secret| secret.mount()))
+            .collect(),
+        ),
         ..Container::default()
     })
 }

@@ -7,7 +7,7 @@ use api::condition;
 use api::names::NONROOT_UID;
 use api::vmi::VmiSpec;
 use api::vmi_status::{CpuTopologyStatus, MemoryStatus, Phase, PhaseTransition, VmiStatus};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -15,7 +15,11 @@ use super::Observed;
 use super::phase::Next;
 use crate::conditions::{condition as new_condition, remove, set};
 use crate::plan::Failure;
-use crate::pod::{PodFacts, memory_overhead, quantity_text};
+use crate::pod::{PodFacts, memory_overhead, quantity_text, secret_refs};
+
+/// Seconds a pod with secrets as volumes may wait before its VMI tells of it:
+/// longer than a busy kubelet takes for one that lacks nothing.
+const SECRETS_SECONDS: i64 = 15;
 
 /// The whole status. Fields that virt-handler owns are left as they are.
 pub(super) fn next(
@@ -48,6 +52,12 @@ pub(super) fn next(
     }
     if ours {
         set_pod_scheduled(&mut status.conditions, pod, next.phase, now);
+        let waits = pod.and_then(|pod| waits_for_secrets(&vmi.spec, pod, now));
+        let failure = failure
+            .map(|failure| (failure.reason.as_str(), failure.message.as_str()))
+            .or(waits
+                .as_deref()
+                .map(|message| ("WaitingForSecret", message)));
         set_synchronized(&mut status.conditions, pod, next.phase, failure, now);
     }
     set(
@@ -113,13 +123,12 @@ fn set_synchronized(
     conditions: &mut Vec<Condition>,
     pod: Option<&PodFacts>,
     next: Phase,
-    failure: Option<&Failure>,
+    failure: Option<(&str, &str)>,
     now: Timestamp,
 ) {
     let image = pod
         .and_then(|pod| pod.image_error.as_ref())
         .map(|(reason, message)| (reason.as_str(), message.as_str()));
-    let failure = failure.map(|failure| (failure.reason.as_str(), failure.message.as_str()));
     match image.or(failure) {
         Some((reason, message)) if matches!(next, Phase::Pending | Phase::Scheduling) => {
             // The kubelet words one image error in several ways; the reason tells.
@@ -135,6 +144,29 @@ fn set_synchronized(
         }
         _ => remove(conditions, "Synchronized"),
     }
+}
+
+/// When a pod with secrets as volumes that the kubelet has not got together is
+/// worth telling of; `None` when it is not such a pod.
+pub(super) fn secrets_are_late_at(spec: &VmiSpec, pod: &PodFacts) -> Option<Timestamp> {
+    let since = pod.unprepared_since?;
+    secret_refs(spec).next()?;
+    since
+        .checked_add(SignedDuration::from_secs(SECRETS_SECONDS))
+        .ok()
+}
+
+/// The kubelet tells of a missing secret by an event of the pod alone. What we
+/// can see is that the pod has been waiting, and for which secrets it may be.
+fn waits_for_secrets(spec: &VmiSpec, pod: &PodFacts, now: Timestamp) -> Option<String> {
+    secrets_are_late_at(spec, pod).filter(|late| *late <= now)?;
+    let secrets: Vec<String> = secret_refs(spec).map(|secret| secret.told()).collect();
+    Some(format!(
+        "pod {} waits on node {} for its volumes, among them secrets that have to exist in its namespace: {}; the pod's events say which is missing",
+        pod.name,
+        pod.node,
+        secrets.join(", ")
+    ))
 }
 
 /// Why the VMI cannot migrate: its interface forbids it, or nothing can yet.

@@ -442,6 +442,53 @@ fn image_errors_and_unschedulable_pods_are_told_and_taken_back() {
 }
 
 #[test]
+fn a_pod_that_waits_for_secrets_is_told_of_after_a_while_and_taken_back() {
+    let mut vmi = vmi("Scheduling");
+    vmi.spec.volumes = serde_json::from_value(json!([
+        {"name": "root", "containerDisk": {"image": "disk"}},
+        {"name": "seed", "cloudInitNoCloud": {"secretRef": {"name": "login"}}}
+    ]))
+    .unwrap();
+    let waits_since = |seconds| PodFacts {
+        node: "edge1".to_owned(),
+        unprepared_since: Some(at(seconds)),
+        ..pending_pod()
+    };
+    let early = run(&vmi, &[waits_since(-5)]);
+    assert_eq!(condition_in(&patch(&early), "Synchronized"), None);
+    assert_eq!(early.requeue, Some(std::time::Duration::from_secs(10)));
+
+    let late = run(&vmi, &[waits_since(-15)]);
+    let told = patch(&late);
+    assert_eq!(
+        condition_in(&told, "Synchronized").unwrap().1,
+        "WaitingForSecret"
+    );
+    let message = told["status"]["conditions"].to_string();
+    assert!(message.contains("login (spec.volumes[1])"), "{message}");
+    assert_eq!(late.requeue, None);
+
+    let mut value = serde_json::to_value(&vmi).unwrap();
+    crate::vm::tests_merge(&mut value, &told);
+    vmi = serde_json::from_value(value).unwrap();
+    assert_eq!(
+        run(&vmi, &[waits_since(-20)]),
+        Plan::default(),
+        "told twice"
+    );
+    let told = patch(&run(&vmi, &[pending_pod()]));
+    assert_eq!(condition_in(&told, "Synchronized"), None);
+
+    vmi.spec.volumes.clear();
+    let other = run(&vmi, &[waits_since(-60)]);
+    assert_eq!(
+        condition_in(&patch(&other), "Synchronized"),
+        None,
+        "no secrets"
+    );
+}
+
+#[test]
 fn ready_is_the_pods_word_once_the_guest_runs() {
     let table = [
         (Phase::Scheduling, None, "PodNotExists"),

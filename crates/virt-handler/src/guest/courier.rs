@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   wait for launcher.sock ──► connect, Watch ──► first state
-//!        ▲                                          │ Waiting: network, devices, secrets, Sync
+//!        ▲                                          │ Waiting: network, devices, Sync
 //!        │ lost                                     │ else (the handler is new): load what was decided
 //!        └──────────────────────────────────────── follow: states out, requests in
 //! ```
@@ -20,7 +20,7 @@ use api::names::{LAUNCHER_SOCKET, NONROOT_UID};
 use kube::api::Api;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Command, Input, Shared, secrets};
+use super::{Command, Input, Shared};
 use crate::launcher::{Answer, Link, last_state, private_dir};
 use crate::network;
 use crate::podinfo::PodInfo;
@@ -242,14 +242,13 @@ impl Courier {
             host::devnode::give(pid, Path::new(device), NONROOT_UID, NONROOT_UID)
                 .map_err(|error| format!("giving /{device} to the launcher: {error}"))?;
         }
-        let cloud_init_secrets = secrets::read(&self.shared.client, vmi).await?;
         self.tell(Input::Networks(networks.clone()));
         Ok(Sync {
             vmi: vmi.clone(),
             use_emulation: !self.pod.kvm,
             vhost_net: self.pod.vhost_net,
             nics: networks.nics,
-            cloud_init_secrets,
+            ..Sync::default()
         })
     }
 

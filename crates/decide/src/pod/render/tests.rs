@@ -235,3 +235,47 @@ fn placement_and_dns_are_the_users() {
     assert_eq!(spec["schedulerName"], "other");
     assert_eq!(spec["priorityClassName"], "high");
 }
+
+#[test]
+fn secrets_with_cloud_init_data_are_mounted_into_compute_alone() {
+    let vmi = vmi(
+        "web",
+        json!({"volumes": [
+            {"name": "a", "cloudInitNoCloud": {"userData": "x"}},
+            {"name": "b", "cloudInitNoCloud": {"secretRef": {"name": "s"}}},
+            {"name": "c", "cloudInitConfigDrive": {
+                "secretRef": {"name": "s"}, "networkDataSecretRef": {"name": "n"}}},
+            {"name": "root", "containerDisk": {"image": "disk"}}
+        ]}),
+    );
+    let spec = rendered(&vmi)["spec"].clone();
+    let volumes: Vec<&Value> = spec["volumes"].as_array().unwrap().iter().skip(4).collect();
+    assert_eq!(
+        volumes,
+        [
+            &json!({"name": "b-udata", "secret": {"secretName": "s"}}),
+            &json!({"name": "c-udata", "secret": {"secretName": "s"}}),
+            &json!({"name": "c-ndata", "secret": {"secretName": "n"}}),
+        ]
+    );
+    let mounts = |container: usize| {
+        let mounts = spec["containers"][container]["volumeMounts"]
+            .as_array()
+            .unwrap();
+        mounts
+            .iter()
+            .filter(|mount| mount["readOnly"] == true)
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let at = |name: &str, path: &str| json!({"name": name, "mountPath": format!("/var/run/kubevirt-secrets/{path}"), "readOnly": true});
+    assert_eq!(
+        mounts(0),
+        [
+            at("b-udata", "b/userdata"),
+            at("c-udata", "c/userdata"),
+            at("c-ndata", "c/networkdata"),
+        ]
+    );
+    assert!(mounts(1).is_empty(), "the user's image sees the secrets");
+}
