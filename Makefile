@@ -48,6 +48,7 @@ down: $(VENV_STAMP) ## Remove the embedded cluster; packages and the build cache
 	$(PLAYBOOK) playbooks/cluster-down.yml $(ARGS)
 
 clear: down ## What an earlier run, even a crashed one, left on this machine
+	@[ ! -e /run/edgevirt-nodes ] || cargo xtask edge-node stop
 
 distclean: down ## Also remove the build cache, the Python environment and Cargo's output
 	rm -rf $(CACHE) $(VENV) target
@@ -85,7 +86,7 @@ endif
 KUBECONFIG ?= $(CLUSTER_KUBECONFIG)
 export KUBECONFIG
 
-.PHONY: up build images preflight check test bench deny
+.PHONY: up build images preflight check test test-nodes bench deny
 up: preflight images venv ## Bring up everything and boot a virtual machine to its login prompt
 ifndef EXISTING
 	@$(MAKE) cluster
@@ -120,8 +121,13 @@ deny: $(DENY)
 $(DENY):
 	cargo install --quiet --locked --version 0.20.2 --root $(CACHE)/tools cargo-deny
 
-test: check ## Everything in check, then the tests on a real cluster
+test: check test-nodes ## Everything in check, then the tests on booted nodes and on a real cluster
 	tests/run
+
+# An emulated node is a busy processor while it boots: as many at once as there are processors, and one more.
+test-nodes: ## Boot every variant of testbed/edge-node and compare preflight's verdicts
+	EDGEVIRT_CACHE=$(CACHE) cargo xtask edge-node build
+	EDGEVIRT_CACHE=$(CACHE) cargo test --locked --features nodes --test nodes -- --test-threads=$$(($$(nproc) + 1))
 
 bench: build ## Measure memory, start times, requests and sizes beside their limits
 	cargo run --release --locked -p bench -- target/bench.json

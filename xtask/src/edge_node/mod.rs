@@ -144,7 +144,7 @@ fn build(repository: &Path, cache: &Path) -> anyhow::Result<()> {
     let keys = Keys::make(&tools, &out.join("keys"))?;
     let tree = node(repository, &root, &keys)?;
     apt.record(&out)?;
-    let name = name_of(&tree, &fs::read(out.join("packages.json"))?)?;
+    let name = name_of(&tree, &fs::read(out.join("packages.json"))?, cache)?;
     let dir = out.join(&name);
     if !dir.is_dir() {
         let partial = out.join("partial");
@@ -202,8 +202,8 @@ fn node(repository: &Path, root: &Root, keys: &Keys) -> anyhow::Result<Tree> {
     Ok(tree)
 }
 
-/// A name that changes with anything that goes in.
-fn name_of(tree: &Tree, packages: &[u8]) -> anyhow::Result<String> {
+/// A name that changes with anything that goes in. Packages, which `cache` holds, say by their version what is in them.
+fn name_of(tree: &Tree, packages: &[u8], cache: &Path) -> anyhow::Result<String> {
     let mut text = format!("{REVISION}\n").into_bytes();
     text.extend_from_slice(packages);
     for (path, kind, mode) in tree.entries() {
@@ -212,6 +212,9 @@ fn name_of(tree: &Tree, packages: &[u8]) -> anyhow::Result<String> {
             Kind::Dir => {}
             Kind::Symlink(target) => text.extend_from_slice(target.as_bytes()),
             Kind::File(Source::Bytes(bytes)) => text.extend_from_slice(bytes),
+            Kind::File(Source::Path(path)) if path.starts_with(cache) => {
+                text.extend_from_slice(path.as_os_str().as_encoded_bytes());
+            }
             Kind::File(Source::Path(path)) => text.extend(fs::read(path)?),
         }
     }
