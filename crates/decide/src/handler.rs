@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 use crate::plan::Event;
 
 pub use interfaces::NicFacts;
+pub(crate) use status::SYNC_FAILED;
 
 /// How the launcher pod ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct PodView {
     pub ips: Vec<String>,
     /// Condition `Ready` is `True`.
     pub ready: bool,
+    /// It is being deleted: its containers may be ready until the guest has ended.
+    pub leaving: bool,
     /// How it ended, if it did.
     pub end: Option<PodEnd>,
 }

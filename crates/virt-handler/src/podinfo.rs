@@ -49,7 +49,10 @@ impl PodInfo {
             vmi_name: meta.annotations.as_ref()?.get(DOMAIN_ANNOTATION)?.clone(),
             kvm: has(KVM_RESOURCE),
             vhost_net: has(VHOST_NET_RESOURCE),
-            view: pod.status.as_ref().map(view).unwrap_or_default(),
+            view: PodView {
+                leaving: meta.deletion_timestamp.is_some(),
+                ..pod.status.as_ref().map(view).unwrap_or_default()
+            },
         })
     }
 }
@@ -78,7 +81,12 @@ fn view(status: &PodStatus) -> PodView {
             }
         }),
     };
-    PodView { ips, ready, end }
+    PodView {
+        ips,
+        ready,
+        end,
+        ..PodView::default()
+    }
 }
 
 fn compute_exit(status: &PodStatus) -> Option<i32> {
@@ -101,6 +109,7 @@ mod tests {
         let pod: Pod = from_value(json!({
             "metadata": {
                 "namespace": "n", "name": "virt-launcher-a", "uid": "p",
+                "deletionTimestamp": "2026-01-02T03:04:05Z",
                 "labels": {"kubevirt.io/created-by": "v"},
                 "annotations": {"kubevirt.io/domain": "a"}
             },
@@ -116,7 +125,7 @@ mod tests {
         .unwrap();
         let info = PodInfo::of(&pod).unwrap();
         assert_eq!((info.vmi_uid.as_str(), info.vmi_name.as_str()), ("v", "a"));
-        assert!(info.kvm && !info.vhost_net);
+        assert!(info.kvm && !info.vhost_net && info.view.leaving);
         assert_eq!(info.view.ips, ["10.1.1.1", "fd00::1"]);
         assert_eq!(info.view.end, Some(PodEnd::Failed));
         assert!(PodInfo::of(&Pod::default()).is_none());

@@ -13,8 +13,10 @@ use super::{Observed, complaint, interfaces, is_alive, news};
 use crate::conditions;
 use crate::plan::Event;
 
-/// Reason of `Synchronized=False`, as upstream writes it.
-const SYNC_FAILED: &str = "Synchronizing with the Domain failed.";
+/// Reason of virt-handler's `Synchronized=False`, as upstream writes it. By it
+/// each side knows its own word: virt-controller uses the same condition
+/// before `Scheduled`, and neither takes back what the other said.
+pub(crate) const SYNC_FAILED: &str = "Synchronizing with the Domain failed.";
 
 /// Sets conditions and facts; adds the events that tell of them.
 pub(super) fn apply(observed: &Observed<'_>, status: &mut VmiStatus, events: &mut Vec<Event>) {
@@ -34,8 +36,10 @@ pub(super) fn apply(observed: &Observed<'_>, status: &mut VmiStatus, events: &mu
     if condition::find(&status.conditions, "LiveMigratable").is_none() {
         conditions::set(&mut status.conditions, not_migratable(observed.vmi), now);
     }
-    // Saves virt-controller the request that would follow; it decides the same.
-    if observed.pod.ready && !condition::is_true(&status.conditions, "Ready") {
+    // Saves virt-controller the request that would follow; it decides the same,
+    // so not for a pod that goes: that one is never Ready to virt-controller.
+    let stays = !observed.pod.leaving && observed.pod.end.is_none();
+    if observed.pod.ready && stays && !condition::is_true(&status.conditions, "Ready") {
         conditions::set(
             &mut status.conditions,
             conditions::condition("Ready", true, "", ""),
@@ -51,7 +55,15 @@ fn synchronized(observed: &Observed<'_>, status: &mut VmiStatus, events: &mut Ve
         .filter(|domain| domain.phase == DomainPhase::StartFailed)
         .map(|domain| domain.message.as_str());
     let Some(error) = never_started.or(observed.sync_error) else {
-        conditions::remove(&mut status.conditions, "Synchronized");
+        let early = matches!(
+            status.phase,
+            Phase::Unset | Phase::Pending | Phase::Scheduling
+        );
+        let others = condition::find(&status.conditions, "Synchronized")
+            .is_some_and(|known| early && known.reason != SYNC_FAILED);
+        if !others {
+            conditions::remove(&mut status.conditions, "Synchronized");
+        }
         return;
     };
     let known = condition::find(&status.conditions, "Synchronized");

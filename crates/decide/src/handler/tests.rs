@@ -57,6 +57,7 @@ impl World {
             pod: PodView {
                 ips: vec!["10.1.1.1".to_owned()],
                 ready: true,
+                leaving: false,
                 end: None,
             },
             error: None,

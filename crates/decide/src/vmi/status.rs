@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::Observed;
 use super::phase::Next;
 use crate::conditions::{condition as new_condition, remove, set};
+use crate::handler::SYNC_FAILED;
 use crate::plan::Failure;
 use crate::pod::{PodFacts, memory_overhead, quantity_text, secret_refs};
 
@@ -126,6 +127,11 @@ fn set_synchronized(
     failure: Option<(&str, &str)>,
     now: Timestamp,
 ) {
+    let known = condition::find(conditions, "Synchronized");
+    if known.is_some_and(|known| known.reason == SYNC_FAILED) {
+        // virt-handler's, which takes it back itself.
+        return;
+    }
     let image = pod
         .and_then(|pod| pod.image_error.as_ref())
         .map(|(reason, message)| (reason.as_str(), message.as_str()));

@@ -98,6 +98,7 @@ fn pod() -> PodInfo {
         view: PodView {
             ips: vec!["10.1.1.1".to_owned()],
             ready: true,
+            leaving: false,
             end: None,
         },
         ..PodInfo::default()
