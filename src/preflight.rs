@@ -77,7 +77,7 @@ fn table(facts: &Facts, verdicts: &[Verdict], out: &Output) {
             Status::Fail => ("fail", Tone::Bad),
         };
         rows.push(vec![
-            verdict.id.clone(),
+            verdict.label(),
             out.paint(word, tone),
             verdict.evidence.clone(),
         ]);
@@ -86,7 +86,9 @@ fn table(facts: &Facts, verdicts: &[Verdict], out: &Output) {
     for verdict in verdicts.iter().filter(|v| !v.remedy.is_empty()) {
         out.line(&format!(
             "\n{}: {}\n  fix: {}",
-            verdict.id, verdict.why, verdict.remedy
+            verdict.label(),
+            verdict.why,
+            verdict.remedy
         ));
     }
     if !facts.kvm.works() {

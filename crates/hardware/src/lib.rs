@@ -4,13 +4,17 @@
 //! A verdict comes from an effect, never from a string: virtualization works
 //! when a guest ran, not when a flag is listed.
 
+pub mod boot;
+mod catalogue;
 mod checks;
 pub mod facts;
+mod finding;
 pub mod parse;
+pub mod report;
 mod requirements;
 mod verdict;
 
-pub use checks::judge;
+pub use catalogue::{Check, Remedy, catalogue, check, explain, judge, markdown};
 pub use facts::{CpuVendor, Facts};
 pub use requirements::{DeviceType, HugepagesWanted, Requirements, Role, SriovPolicy};
-pub use verdict::{Fix, Status, Verdict, worst};
+pub use verdict::{Fix, Status, Verdict, fixes, worst};

@@ -51,6 +51,18 @@ pub struct Verdict {
     pub fix: Option<Fix>,
 }
 
+impl Verdict {
+    /// The id with its subject: `iommu.group 0000:01:00.0`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        if self.subject.is_empty() {
+            self.id.clone()
+        } else {
+            format!("{} {}", self.id, self.subject)
+        }
+    }
+}
+
 /// Something that software can carry out. Data only: who carries it out shows it first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
@@ -107,4 +119,47 @@ pub fn worst(verdicts: &[Verdict]) -> Status {
         .map(|v| v.status)
         .max()
         .map_or(Status::Pass, |status| status.max(Status::Pass))
+}
+
+/// What software can do about all verdicts together: each kind once, nothing twice,
+/// in the order in which it was found.
+#[must_use]
+pub fn fixes(verdicts: &[Verdict]) -> Vec<Fix> {
+    let mut all: Vec<Fix> = Vec::new();
+    for fix in verdicts.iter().filter_map(|verdict| verdict.fix.clone()) {
+        let merged = all.iter_mut().any(|known| match (known, &fix) {
+            (
+                Fix::KernelArgs { add, remove },
+                Fix::KernelArgs {
+                    add: more,
+                    remove: less,
+                },
+            ) => {
+                join(add, more);
+                join(remove, less);
+                true
+            }
+            (Fix::ModulesLoad { names }, Fix::ModulesLoad { names: more }) => {
+                join(names, more);
+                true
+            }
+            (Fix::SwapOff { areas }, Fix::SwapOff { areas: more }) => {
+                join(areas, more);
+                true
+            }
+            (known, fix) => known == fix,
+        });
+        if !merged {
+            all.push(fix);
+        }
+    }
+    all
+}
+
+fn join(to: &mut Vec<String>, more: &[String]) {
+    for word in more {
+        if !to.contains(word) {
+            to.push(word.clone());
+        }
+    }
 }
