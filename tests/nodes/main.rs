@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod fleet;
+mod harness;
 mod preflight;
 mod trial;
 mod variants;

@@ -24,26 +24,36 @@ pub fn stop_all() -> anyhow::Result<Vec<PathBuf>> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .collect();
     for dir in &dirs {
-        let deadline = Instant::now() + END;
-        loop {
-            let found = of(dir);
-            if found.is_empty() {
-                break;
-            }
-            if Instant::now() > deadline {
-                bail!("processes {found:?} of {} do not end", dir.display());
-            }
-            let status = Command::new("kill").arg("-KILL").args(&found).status();
-            let _ = status.context("kill is not there; it is part of procps")?;
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        remove(dir);
+        stop(dir)?;
     }
     Ok(dirs)
 }
 
-/// Processes whose words name a file in the directory: QEMU has its pidfile there.
-fn of(dir: &Path) -> Vec<String> {
+/// Kills the node of one directory, if it still runs, and removes what it wrote.
+///
+/// # Errors
+/// When it does not end.
+pub fn stop(dir: &Path) -> anyhow::Result<()> {
+    let deadline = Instant::now() + END;
+    loop {
+        let found = running(dir);
+        if found.is_empty() {
+            break;
+        }
+        if Instant::now() > deadline {
+            bail!("processes {found:?} of {} do not end", dir.display());
+        }
+        let status = Command::new("kill").arg("-KILL").args(&found).status();
+        let _ = status.context("kill is not there; it is part of procps")?;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    remove(dir);
+    Ok(())
+}
+
+/// Ids of processes whose words name a file in the directory: QEMU has its pidfile there.
+#[must_use]
+pub fn running(dir: &Path) -> Vec<String> {
     let trace = format!("{}/pid", dir.display());
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
