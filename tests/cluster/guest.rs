@@ -43,9 +43,7 @@ fn user_data_is_applied_and_another_guest_reaches_it_over_the_pod_network() {
         .to_owned();
     let mut client = Console::open(ns.name(), "client");
     client.login();
-    let page = client.run(&format!(
-        "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 20 {ip} 8080"
-    ));
+    let page = client.run(&format!("timeout 20 wget -q -O - http://{ip}:8080/"));
     assert!(page.contains("hello-from-server"), "{page}");
     let addresses = client.run("ip addr");
     assert!(

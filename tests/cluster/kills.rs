@@ -1,5 +1,7 @@
 //! Whatever dies, a running guest goes on and its status is right again in 30 s.
 
+mod node;
+
 use std::time::Duration;
 
 use testkit::{Console, Namespace, eventually_within, kubectl};

@@ -5,10 +5,15 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod control_plane;
+mod fixtures;
 mod guest;
+mod images;
+mod interrupts;
 mod kills;
 mod lifecycle;
 mod manifest;
+mod memory;
+mod reach;
 mod refusals;
 mod two_nodes;
 mod walkthrough;

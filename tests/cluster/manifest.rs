@@ -37,6 +37,32 @@ spec:
     )
 }
 
+/// A VMI of 64 MiB whose whole disk is `image`, without a network.
+pub(crate) fn tiny(name: &str, image: &str) -> String {
+    format!(
+        r"apiVersion: kubevirt.io/v1
+kind: VirtualMachineInstance
+metadata:
+  name: {name}
+  labels: {{app: {name}}}
+spec:
+  terminationGracePeriodSeconds: 0
+  domain:
+    devices:
+      autoattachPodInterface: false
+      disks:
+      - name: rootfs
+        disk: {{bus: virtio}}
+    resources:
+      requests: {{memory: 64Mi, cpu: 10m}}
+  volumes:
+  - name: rootfs
+    containerDisk:
+      image: {image}
+"
+    )
+}
+
 fn spec(user_data: &str, binding: &str) -> String {
     format!(
         r"terminationGracePeriodSeconds: 20

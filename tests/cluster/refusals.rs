@@ -103,6 +103,13 @@ fn requests_that_do_not_fit_the_state_are_refused_and_change_nothing() {
         .expect_err("pause of a stopped VM");
     assert!(said.contains("not"), "{said}");
     let said = ns
+        .virtctl(&["console", "guest"])
+        .expect_err("console of a stopped VM");
+    assert!(
+        said.contains("virtualmachineinstance.kubevirt.io \"guest\" not found"),
+        "{said}"
+    );
+    let said = ns
         .virtctl(&["start", "nobody"])
         .expect_err("start of no VM");
     assert!(said.contains("not found"), "{said}");
@@ -113,4 +120,9 @@ fn requests_that_do_not_fit_the_state_are_refused_and_change_nothing() {
         .virtctl(&["start", "guest"])
         .expect_err("start of a running VM");
     assert!(said.contains("VM is already running"), "{said}");
+    let said = ns
+        .virtctl(&["unpause", "vm", "guest"])
+        .expect_err("unpause of a VM that is not paused");
+    assert!(said.contains("VMI is not paused"), "{said}");
+    assert_eq!(ns.get("vmi", "guest")["status"]["phase"], "Running");
 }

@@ -54,8 +54,22 @@ pub fn virtctl(words: &[&str]) -> Output {
     run(&virtctl_program(), words, None)
 }
 
+/// Runs `edgevirt` with these words.
+pub fn edgevirt(words: &[&str]) -> Output {
+    run(&edgevirt_program(), words, None)
+}
+
+/// The edgevirt under test: `EDGEVIRT`, else the release build, beside which `deploy` finds virtctl.
+#[must_use]
+pub fn edgevirt_program() -> String {
+    std::env::var("EDGEVIRT").unwrap_or_else(|_| {
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/release/edgevirt").into()
+    })
+}
+
 /// The virtctl under test: `VIRTCTL`, else the one on PATH.
-pub(crate) fn virtctl_program() -> String {
+#[must_use]
+pub fn virtctl_program() -> String {
     std::env::var("VIRTCTL").unwrap_or_else(|_| "virtctl".into())
 }
 

@@ -14,9 +14,11 @@ use super::super::root::Root;
 use super::{cpio, modules};
 
 /// Programs that are linked to libraries.
-const PROGRAMS: [&str; 3] = [
+const PROGRAMS: [&str; 4] = [
     "usr/sbin/dropbear",
     "usr/bin/dropbearkey",
+    // Where dropbear looks for it; scp of today speaks its protocol.
+    "usr/lib/sftp-server",
     "usr/sbin/qemu-ga",
 ];
 /// The kernel unpacks LZ4 many times faster than anything smaller, which counts most where the CPU is emulated.

@@ -24,7 +24,12 @@ pub(super) fn build(context: &mut Workshop) -> anyhow::Result<Tree> {
         .dependency("linux-image-cloud-amd64", "linux-image-6")?;
     let mut trees = context
         .apt
-        .closure(&["busybox-static", "dropbear-bin", "qemu-guest-agent"])?;
+        .closure(&[
+            "busybox-static",
+            "dropbear-bin",
+            "openssh-sftp-server",
+            "qemu-guest-agent",
+        ])?;
     trees.extend(
         context
             .apt

@@ -1,0 +1,188 @@
+//! The node's own services go away, gently and not: the guest does not notice.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use testkit::{Console, Namespace, eventually_within, kubectl};
+
+use super::{RECOVERY, uptime};
+use crate::fixtures::run;
+use crate::manifest;
+
+/// How the embedded cluster's services are supervised where PID 1 is not systemd.
+const SUPERVISOR: &str = "/etc/edgevirt/supervisord.conf";
+/// Longer than this no packet of the guest's may be missing: TCP repeats a lost one after 1 s, then 2 s.
+const GAP_MAX: Duration = Duration::from_secs(4);
+
+/// Knocks at the guest's SSH port from the node all the time; its server's banner is the answer.
+struct Knocker {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<(u32, Duration)>>,
+}
+
+impl Knocker {
+    fn start(guest: SocketAddr) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let (mut answers, mut last, mut gap) = (0, Instant::now(), Duration::ZERO);
+            while !stopped.load(Ordering::Relaxed) {
+                if answered(guest) {
+                    answers += 1;
+                    last = Instant::now();
+                }
+                gap = gap.max(last.elapsed());
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            (answers, gap.max(last.elapsed()))
+        });
+        Self {
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    /// How often it was answered, and the longest time without an answer.
+    fn stop(mut self) -> (u32, Duration) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Knocker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn answered(guest: SocketAddr) -> bool {
+    use std::io::Read;
+    let Ok(mut stream) = TcpStream::connect_timeout(&guest, Duration::from_secs(1)) else {
+        return false;
+    };
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
+    let mut banner = [0; 4];
+    stream.read_exact(&mut banner).is_ok() && &banner == b"SSH-"
+}
+
+fn supervisor(words: &[&str]) -> String {
+    run(Command::new("supervisorctl")
+        .args(["-c", SUPERVISOR])
+        .args(words))
+}
+
+fn systemd(words: &[&str]) -> String {
+    run(Command::new("systemctl").args(words))
+}
+
+/// Restarts a service, or kills its process so that its supervisor has to.
+fn hit(service: &str, kill: bool) {
+    let supervised = Path::new(SUPERVISOR).exists();
+    let unit = format!("edgevirt-{service}.service");
+    let _ = match (supervised, kill) {
+        (true, false) => supervisor(&["restart", service]),
+        (true, true) => {
+            let pid = supervisor(&["pid", service]);
+            run(Command::new("kill").args(["-KILL", pid.trim()]))
+        }
+        (false, false) => systemd(&["restart", &unit]),
+        (false, true) => systemd(&["kill", "--signal=KILL", &unit]),
+    };
+}
+
+fn condition(object: &Value, kind: &str) -> bool {
+    let conditions = object["status"]["conditions"].as_array();
+    conditions.is_some_and(|all| {
+        all.iter()
+            .any(|c| c["type"] == kind && c["status"] == "True")
+    })
+}
+
+#[test]
+fn restarting_and_killing_the_nodes_services_leaves_the_guest_running_and_its_status_right() {
+    let ns = Namespace::new("nodekill");
+    let _ = ns
+        .create(&manifest::vm("guest", "runStrategy: RerunOnFailure"))
+        .expect_ok("create");
+    ns.wait_for("vmi", "guest", "/status/phase", "Running");
+    let vmi = ns.get("vmi", "guest");
+    let (uid, node) = (
+        &vmi["metadata"]["uid"],
+        vmi["status"]["nodeName"].as_str().unwrap(),
+    );
+    let ip = vmi["status"]["interfaces"][0]["ipAddress"]
+        .as_str()
+        .unwrap();
+    let mut console = Console::open(ns.name(), "guest");
+    console.login();
+    let begin = (uptime(&mut console), Instant::now());
+    drop(console);
+    let guest = SocketAddr::new(ip.parse().unwrap(), 22);
+    eventually_within(RECOVERY, "the guest's SSH answers", || {
+        if answered(guest) {
+            Ok(())
+        } else {
+            Err("no banner".to_owned())
+        }
+    });
+    let knocker = Knocker::start(guest);
+
+    for (service, kill) in [
+        ("kubelet", false),
+        ("kubelet", true),
+        ("containerd", false),
+        ("containerd", true),
+        ("kube-apiserver", false),
+        ("kube-apiserver", true),
+    ] {
+        hit(service, kill);
+        eventually_within(
+            RECOVERY,
+            &format!("all is right after {service}, killed: {kill}"),
+            || {
+                let node = kubectl(&["get", "node", node, "-o", "json"], None);
+                let node: Value = serde_json::from_str(&node.stdout).map_err(|_| node.stderr)?;
+                let pods = ns.kubectl(&["get", "pods", "-l", "app=guest", "-o", "json"]);
+                let pods: Value = serde_json::from_str(&pods.stdout).map_err(|_| pods.stderr)?;
+                let vmi = ns.get("vmi", "guest");
+                let right = condition(&node, "Ready")
+                    && condition(&pods["items"][0], "Ready")
+                    && vmi["metadata"]["uid"] == *uid
+                    && vmi["status"]["phase"] == "Running"
+                    && condition(&vmi, "Ready");
+                if !right {
+                    return Err(format!("{}\n{}", vmi["status"], pods["items"][0]["status"]));
+                }
+                // Not only remembered: a request reaches the guest and its effect comes back.
+                let paused = ns.virtctl(&["pause", "vmi", "guest"]);
+                let resumed = ns.virtctl(&["unpause", "vmi", "guest"]);
+                if paused.ok && resumed.ok {
+                    Ok(())
+                } else {
+                    Err(paused.stderr + &resumed.stderr)
+                }
+            },
+        );
+    }
+
+    let (answers, gap) = knocker.stop();
+    assert!(
+        answers > 20 && gap < GAP_MAX,
+        "{answers} answers, {gap:?} without one"
+    );
+    let mut console = Console::open(ns.name(), "guest");
+    console.send("\r");
+    console.expect("$ ", Duration::from_secs(60));
+    let grown = uptime(&mut console) - begin.0;
+    let passed = begin.1.elapsed().as_secs_f64();
+    assert!(
+        grown > 0.8 * passed,
+        "uptime grew by {grown} s in {passed} s: another guest"
+    );
+}
