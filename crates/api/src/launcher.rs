@@ -27,6 +27,9 @@ pub struct Request {
 pub enum Op {
     /// Start the guest if it was never started; otherwise no effect.
     Sync(Box<Sync>),
+    /// All containers of the pod were started: a containerDisk's helper that is
+    /// not heard of soon never will be. Until then its image may be on its way.
+    ContainersStarted,
     /// Send [`Message::State`] on this connection from now on.
     Watch,
     /// Stop the vCPUs.

@@ -193,6 +193,7 @@ fn pods() -> impl Strategy<Value = PodFacts> {
                 finished_at: exit_code.map(|_| at(55)),
                 end_reason: exit_code.map_or(String::new(), |_| "Error".to_owned()),
                 broken: bits[2],
+                broken_at: bits[2].then(|| at(55)),
                 deleting: bits[3],
                 image: "launcher:1".to_owned(),
                 ..PodFacts::default()

@@ -23,6 +23,8 @@ pub(crate) struct PodInfo {
     pub(crate) kvm: bool,
     /// It was given /dev/vhost-net.
     pub(crate) vhost_net: bool,
+    /// All its containers were started, whatever became of them.
+    pub(crate) started: bool,
     /// What decisions look at.
     pub(crate) view: PodView,
 }
@@ -49,6 +51,10 @@ impl PodInfo {
             vmi_name: meta.annotations.as_ref()?.get(DOMAIN_ANNOTATION)?.clone(),
             kvm: has(KVM_RESOURCE),
             vhost_net: has(VHOST_NET_RESOURCE),
+            started: pod
+                .status
+                .as_ref()
+                .is_some_and(|status| started(status, spec.containers.len())),
             view: PodView {
                 leaving: meta.deletion_timestamp.is_some(),
                 ..pod.status.as_ref().map(view).unwrap_or_default()
@@ -89,6 +95,14 @@ fn view(status: &PodStatus) -> PodView {
     }
 }
 
+fn started(status: &PodStatus, containers: usize) -> bool {
+    let of = status.container_statuses.iter().flatten();
+    of.filter_map(|container| container.state.as_ref())
+        .filter(|state| state.running.is_some() || state.terminated.is_some())
+        .count()
+        == containers
+}
+
 fn compute_exit(status: &PodStatus) -> Option<i32> {
     let compute = status
         .container_statuses
@@ -126,6 +140,7 @@ mod tests {
         let info = PodInfo::of(&pod).unwrap();
         assert_eq!((info.vmi_uid.as_str(), info.vmi_name.as_str()), ("v", "a"));
         assert!(info.kvm && !info.vhost_net && info.view.leaving);
+        assert!(info.started);
         assert_eq!(info.view.ips, ["10.1.1.1", "fd00::1"]);
         assert_eq!(info.view.end, Some(PodEnd::Failed));
         assert!(PodInfo::of(&Pod::default()).is_none());

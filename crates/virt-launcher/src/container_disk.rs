@@ -13,11 +13,17 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use serde::Deserialize;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long a helper may take to appear: its image may have to be pulled first,
-/// which the pod's status tells about meanwhile.
+/// How long a helper may take to appear while its container was not started:
+/// its image may have to be pulled first, which the pod's status tells about
+/// meanwhile, and virt-controller gives the pod up when it cannot be. This is
+/// for the day when nobody tells us anything any more.
 const APPEAR: Duration = Duration::from_secs(3600);
+/// How long a helper may take to listen once its container was started, and how
+/// long its socket may be there without anybody behind it. It takes milliseconds.
+const LISTEN: Duration = Duration::from_secs(30);
 /// How long it may take to answer.
 const ANSWER: Duration = Duration::from_secs(30);
 /// Between looks while it is about to appear, and later while an image is pulled.
@@ -44,13 +50,14 @@ struct Answer {
     error: Option<String>,
 }
 
-/// Waits for the helper's socket, connects and takes the image.
+/// Waits for the helper's socket, connects and takes the image. `started` turns
+/// true when all containers of the pod were started.
 ///
 /// # Errors
-/// When the helper does not appear within the hour, or tells an error, or
-/// hands over something else than a file to read.
-pub(crate) async fn fetch(socket: &Path) -> anyhow::Result<Image> {
-    let helper = connect(socket).await?;
+/// When the helper does not appear in time, or tells an error, or hands over
+/// something else than a file to read.
+pub(crate) async fn fetch(socket: &Path, started: watch::Receiver<bool>) -> anyhow::Result<Image> {
+    let helper = connect(socket, started).await?;
     let answer = timeout(ANSWER, receive(&helper)).await.with_context(|| {
         format!(
             "the containerDisk helper at {} does not answer",
@@ -87,21 +94,24 @@ pub(crate) async fn fetch(socket: &Path) -> anyhow::Result<Image> {
     })
 }
 
-async fn connect(socket: &Path) -> anyhow::Result<UnixStream> {
+async fn connect(socket: &Path, mut started: watch::Receiver<bool>) -> anyhow::Result<UnixStream> {
     let begin = Instant::now();
+    let mut deadline = begin + APPEAR;
+    let mut deserted = false;
+    let mut told = false;
     loop {
-        match UnixStream::connect(socket).await {
+        let error = match UnixStream::connect(socket).await {
             Ok(stream) => return Ok(stream),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-                ) && begin.elapsed() < APPEAR =>
-            {
-                let close = begin.elapsed() < LOOK_CLOSELY;
-                sleep(if close { LOOK.0 } else { LOOK.1 }).await;
+            Err(error) => error,
+        };
+        match error.kind() {
+            io::ErrorKind::NotFound => {}
+            io::ErrorKind::ConnectionRefused if !deserted => {
+                deserted = true;
+                deadline = deadline.min(Instant::now() + LISTEN);
             }
-            Err(error) => {
+            io::ErrorKind::ConnectionRefused => {}
+            _ => {
                 return Err(error).with_context(|| {
                     format!(
                         "connecting to the containerDisk helper at {}",
@@ -110,6 +120,24 @@ async fn connect(socket: &Path) -> anyhow::Result<UnixStream> {
                 });
             }
         }
+        if !told && *started.borrow_and_update() {
+            told = true;
+            deadline = deadline.min(Instant::now() + LISTEN);
+        }
+        if Instant::now() >= deadline {
+            bail!(
+                "expected the containerDisk's helper to listen on {} within {} s {}, found {error}; the log of its container may tell why",
+                socket.display(),
+                if told || deserted { LISTEN } else { APPEAR }.as_secs(),
+                match (told, deserted) {
+                    (true, _) => "after its container was started",
+                    (false, true) => "after it made that socket",
+                    (false, false) => "",
+                }
+            );
+        }
+        let close = begin.elapsed() < LOOK_CLOSELY;
+        sleep(if close { LOOK.0 } else { LOOK.1 }).await;
     }
 }
 
@@ -125,5 +153,52 @@ async fn receive(helper: &UnixStream) -> Result<(Vec<u8>, OwnedFd), FdPassError>
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Seconds that pass, in the clock's mind, until the helper is given up.
+    async fn given_up(socket: &Path, started_after: Option<u64>) -> (u64, String) {
+        let (sender, started) = watch::channel(false);
+        tokio::spawn(async move {
+            if let Some(seconds) = started_after {
+                sleep(Duration::from_secs(seconds)).await;
+                sender.send_replace(true);
+            }
+            std::future::pending::<()>().await;
+        });
+        let begin = Instant::now();
+        let error = fetch(socket, started).await.unwrap_err();
+        (begin.elapsed().as_secs(), error.to_string())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_helper_that_never_listens_is_given_up_soon_after_the_containers_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let (seconds, why) = given_up(&dir.path().join("s"), Some(600)).await;
+        assert!((630..632).contains(&seconds), "{seconds}");
+        assert!(why.contains("after its container was started"), "{why}");
+        assert!(why.contains("No such file"), "{why}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_helper_that_died_with_its_socket_left_is_given_up_soon() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("s");
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        let (seconds, why) = given_up(&socket, None).await;
+        assert!((30..32).contains(&seconds), "{seconds}");
+        assert!(why.contains("Connection refused"), "{why}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_image_may_take_long_to_come() {
+        let dir = tempfile::tempdir().unwrap();
+        let (seconds, _) = given_up(&dir.path().join("s"), None).await;
+        assert!((3600..3602).contains(&seconds), "{seconds}");
     }
 }

@@ -67,6 +67,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<u8> {
         prepared: None,
         qemu: None,
         helpers: Vec::new(),
+        hurry: watch::channel(false).0,
     };
     let code = loop {
         let inputs = tokio::select! {
@@ -143,6 +144,8 @@ struct Driver {
     qemu: Option<Qemu>,
     /// Held until the end: the helpers run as long as these connections.
     helpers: Vec<container_disk::Image>,
+    /// All containers were started.
+    hurry: watch::Sender<bool>,
 }
 
 impl Driver {
@@ -162,6 +165,9 @@ impl Driver {
     fn perform(&mut self, action: Action) -> Option<u8> {
         match action {
             Action::Prepare(sync) => self.prepare(sync),
+            Action::HurryHelpers => {
+                self.hurry.send_replace(true);
+            }
             Action::Launch => self.launch(),
             Action::Command(command, ticket) => match &mut self.qemu {
                 Some(qemu) => {
@@ -205,9 +211,9 @@ impl Driver {
         let (args, children) = (self.args.clone(), self.children.clone());
         let (sender, receiver) = oneshot::channel();
         self.prepared = Some(receiver);
-        let queue = self.queue.clone();
+        let (queue, hurry) = (self.queue.clone(), self.hurry.subscribe());
         tokio::spawn(async move {
-            let result = match prepare::prepare(&args, &children, sync).await {
+            let result = match prepare::prepare(&args, &children, sync, hurry).await {
                 Ok((prepared, ready)) => {
                     let _ = sender.send(prepared);
                     Ok(ready)

@@ -18,6 +18,7 @@ use machine::image::{self, PROBE_BYTES};
 use machine::qemu::{self, Medium, Runtime, Setup};
 use machine::spec::{CloudInitKind, Content, Disk, Firmware};
 use rustix::fs::{Mode, OFlags};
+use tokio::sync::watch;
 
 use crate::args::Args;
 use crate::children::Children;
@@ -41,7 +42,7 @@ pub(crate) struct Prepared {
     pub(crate) helpers: Vec<container_disk::Image>,
 }
 
-/// Does all of it.
+/// Does all of it. `hurry` tells that all containers were started.
 ///
 /// # Errors
 /// When the specification makes no machine, an image is missing or refused, or
@@ -50,6 +51,7 @@ pub(crate) async fn prepare(
     args: &Args,
     children: &Children,
     mut sync: Box<Sync>,
+    hurry: watch::Receiver<bool>,
 ) -> anyhow::Result<(Prepared, Ready)> {
     sync.cloud_init_secrets = secrets::read(&args.secrets_dir, &sync.vmi)?;
     let sync = &*sync;
@@ -78,7 +80,7 @@ pub(crate) async fn prepare(
     for (i, disk) in machine.disks.iter().enumerate() {
         if let Content::ContainerDisk { index } = disk.content {
             let socket = args.container_disk_dir.join(format!("disk_{index}.sock"));
-            let image = container_disk::fetch(&socket)
+            let image = container_disk::fetch(&socket, hurry.clone())
                 .await
                 .with_context(|| format!("volume {}", disk.name))?;
             let (medium, size) = overlay(args, disk, &image, &mut inherited)

@@ -128,6 +128,7 @@ fn word(op: &Op) -> &'static str {
     match op {
         Op::Sync(_) => "sync",
         Op::Watch => "watch",
+        Op::ContainersStarted => "containersStarted",
         Op::Pause => "pause",
         Op::Unpause => "unpause",
         Op::Shutdown { .. } => "shutdown",

@@ -139,6 +139,8 @@ pub(crate) enum Timer {
 pub(crate) enum Action {
     /// Prepare disks, network and command line, then answer with `Prepared`.
     Prepare(Box<Sync>),
+    /// Wait for containerDisks' helpers a short time only from now on.
+    HurryHelpers,
     /// Start QEMU, then answer with `Up` or `BringUpFailed`.
     Launch,
     /// Give QEMU a command, then answer with `Done`.
@@ -243,7 +245,7 @@ impl Guest {
         }
         if let Input::Request(ticket, op) = input {
             let result = match op {
-                Op::Watch | Op::Shutdown { .. } => Ok(()),
+                Op::Watch | Op::ContainersStarted | Op::Shutdown { .. } => Ok(()),
                 _ => Err(format!("the guest is gone: {}", self.state.message)),
             };
             actions.push(Action::Reply(*ticket, result));
@@ -254,6 +256,10 @@ impl Guest {
         let running = self.stage == Stage::Up && self.last_words.is_none();
         let result = match op {
             Op::Watch => Ok(()),
+            Op::ContainersStarted => {
+                actions.push(Action::HurryHelpers);
+                Ok(())
+            }
             Op::Sync(sync) => {
                 if self.stage == Stage::Waiting {
                     self.begin(sync, actions);

@@ -86,6 +86,8 @@ pub struct PodFacts {
     /// A container beside `compute` ended badly: a guest that has not got its
     /// disks by then never will.
     pub broken: bool,
+    /// When the last such container ended.
+    pub broken_at: Option<Timestamp>,
     /// The kubelet was told to end the pod (`activeDeadlineSeconds`).
     pub has_deadline: bool,
 }
@@ -181,7 +183,11 @@ impl From<&Pod> for PodFacts {
                 facts.finished_at = end.finished_at.as_ref().map(|time| time.0);
             }
             if end.exit_code != 0 {
-                facts.broken |= !compute;
+                if !compute {
+                    facts.broken = true;
+                    let ended = end.finished_at.as_ref().map(|time| time.0);
+                    facts.broken_at = facts.broken_at.max(ended);
+                }
                 if compute || facts.end_reason.is_empty() {
                     facts.end_reason = end.reason.clone().unwrap_or_default();
                     facts.end_message = format!(

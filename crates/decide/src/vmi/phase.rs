@@ -59,14 +59,25 @@ pub(super) fn next(observed: &Observed<'_>, phase: Phase, now: Timestamp) -> Nex
             Next::to(Phase::Scheduled)
         }
         (Phase::Scheduling, Some(_)) => Next::to(Phase::Scheduling),
-        (_, Some(pod)) if pod.is_over() => over(observed, pod, phase, now),
+        (_, Some(pod)) if pod.is_over() => over(observed, pod, phase, now, believed_at(pod)),
+        // Its disk's container died, and virt-handler says neither that the guest
+        // runs, so has its disk, nor that it failed.
+        (Phase::Scheduled, Some(pod)) if pod.broken => {
+            let due = pod.broken_at.and_then(after_grace);
+            over(observed, pod, phase, now, due)
+        }
         (_, Some(_)) => Next::to(phase),
     }
 }
 
 /// The pod is over but nobody said how the guest ended.
-fn over(observed: &Observed<'_>, pod: &PodFacts, phase: Phase, now: Timestamp) -> Next {
-    let due = believed_at(pod);
+fn over(
+    observed: &Observed<'_>,
+    pod: &PodFacts,
+    phase: Phase,
+    now: Timestamp,
+    due: Option<Timestamp>,
+) -> Next {
     match due {
         Some(due) if now < due && !observed.node_unresponsive => Next {
             look_again: Some(due),
@@ -78,8 +89,12 @@ fn over(observed: &Observed<'_>, pod: &PodFacts, phase: Phase, now: Timestamp) -
 
 /// When the end of `compute` counts though nobody else spoke of it.
 pub(super) fn believed_at(pod: &PodFacts) -> Option<Timestamp> {
+    after_grace(pod.finished_at?)
+}
+
+fn after_grace(end: Timestamp) -> Option<Timestamp> {
     let grace = SignedDuration::from_secs(HANDLER_GRACE_SECONDS);
-    pod.finished_at?.checked_add(grace).ok()
+    end.checked_add(grace).ok()
 }
 
 /// The launcher exits with 0 when the guest shut down, else with another code.

@@ -237,6 +237,21 @@ fn a_guest_without_its_disk_fails_and_its_pod_is_ended() {
         Value::Null
     );
 
+    // Its start was told already; then virt-handler is given time to say more.
+    let scheduled = |ended: i64| {
+        let broken = PodFacts {
+            broken_at: Some(at(ended)),
+            ..broken.clone()
+        };
+        run(&vmi("Scheduled"), std::slice::from_ref(&broken))
+    };
+    let early = scheduled(-4);
+    assert_eq!(early.requeue.unwrap().as_secs(), 6);
+    assert_eq!(patch(&early)["status"]["phase"], Value::Null);
+    let told = patch(&scheduled(-10));
+    assert_eq!(told["status"]["phase"], "Failed");
+    assert_eq!(told["status"]["reason"], "Error");
+
     let ends = |pod: &PodFacts| {
         let plan = run(&vmi("Failed"), std::slice::from_ref(pod));
         let ended = plan

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::VirtualMachineInstance;
-use api::launcher::{DomainState, Op};
+use api::launcher::{DomainPhase, DomainState, Op};
 use decide::handler::{Observed, Plan, decide};
 use decide::plan::Event;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -34,6 +34,8 @@ pub(super) struct Keeper {
     networks: Networks,
     sync_error: Option<String>,
     stop_sent: Option<i64>,
+    /// The launcher knows that all containers were started.
+    hurried: bool,
 }
 
 impl Keeper {
@@ -55,6 +57,7 @@ impl Keeper {
             networks: Networks::default(),
             sync_error: None,
             stop_sent: None,
+            hurried: false,
         }
     }
 
@@ -66,6 +69,7 @@ impl Keeper {
             while let Ok(input) = inputs.try_recv() {
                 self.take(input);
             }
+            self.hurry();
             if let Err(error) = self.settle().await {
                 tracing::warn!(
                     vmi = self.pod.vmi_name,
@@ -74,6 +78,22 @@ impl Keeper {
                 );
                 self.later(AGAIN, Input::Retry);
             }
+        }
+    }
+
+    /// Tells a launcher that waits for its disks when no more containers will
+    /// be started.
+    fn hurry(&mut self) {
+        let starting = self
+            .domain
+            .as_ref()
+            .is_some_and(|domain| domain.phase == DomainPhase::Starting);
+        if self.pod.started && starting && !self.hurried {
+            self.hurried = true;
+            let commands = self.commands.clone();
+            // A launcher that is lost meanwhile is told by the next handler, or
+            // waits as long as an image may take.
+            tokio::spawn(async move { ask(&commands, Op::ContainersStarted).await });
         }
     }
 

@@ -185,3 +185,47 @@ async fn a_handler_that_comes_later_follows_a_running_guest_to_its_end_without_t
     guests.keep(&HashSet::new());
     assert_eq!(guests.count(), 0);
 }
+
+#[tokio::test]
+async fn a_launcher_that_waits_for_its_disks_is_told_once_that_all_containers_were_started() {
+    let root = tempfile::tempdir().unwrap();
+    let settings = settings(root.path());
+    let private = settings.pods().join(private_dir("p"));
+    std::fs::create_dir_all(&private).unwrap();
+    let (client, _writes) = api_server(json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+        "metadata": {"name": "a", "namespace": "n", "uid": "v", "resourceVersion": "7"},
+        "spec": {"domain": {"devices": {}}}, "status": {"phase": "Scheduling"}
+    }));
+    let guests = Guests::new(&settings, client, Watcher::new().unwrap());
+    let pod = pod();
+    guests.pod(pod.clone());
+    // Short: a socket's path has at most 108 bytes.
+    let short = root.path().join("s");
+    let listener = UnixListener::bind(&short).unwrap();
+    std::fs::rename(&short, private.join(api::names::LAUNCHER_SOCKET)).unwrap();
+    let mut launcher = Launcher::accept(&listener).await;
+    assert_eq!(launcher.asked().await["op"], "watch");
+    launcher.says(DomainPhase::Starting).await;
+    let quiet = tokio::time::timeout(std::time::Duration::from_millis(50), launcher.asked());
+    assert!(
+        quiet.await.is_err(),
+        "told before the containers were started"
+    );
+
+    let started = PodInfo {
+        started: true,
+        ..pod
+    };
+    guests.pod(started.clone());
+    let request = launcher.asked().await;
+    assert_eq!(request["op"], "containersStarted");
+    launcher.answers(&request, None).await;
+
+    guests.pod(PodInfo {
+        name: "changed".to_owned(),
+        ..started
+    });
+    let quiet = tokio::time::timeout(std::time::Duration::from_millis(50), launcher.asked());
+    assert!(quiet.await.is_err(), "told twice");
+}

@@ -31,6 +31,7 @@ fn words(actions: &[Action]) -> Vec<String> {
         .iter()
         .map(|action| match action {
             Action::Prepare(_) => "prepare".to_owned(),
+            Action::HurryHelpers => "hurry".to_owned(),
             Action::Launch => "launch".to_owned(),
             Action::Command(command, None) => format!("{command:?}"),
             Action::Command(command, Some(t)) => format!("{command:?} for {}", t.request),
@@ -356,7 +357,11 @@ impl Model {
                     assert!(!self.alive, "it leaves a QEMU behind");
                     self.exits.push(code);
                 }
-                Action::AskAgent | Action::ForgetAgent | Action::Arm(..) | Action::Disarm(_) => {}
+                Action::HurryHelpers
+                | Action::AskAgent
+                | Action::ForgetAgent
+                | Action::Arm(..)
+                | Action::Disarm(_) => {}
             }
         }
     }
