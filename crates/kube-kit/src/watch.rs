@@ -167,6 +167,8 @@ struct Watcher<K> {
     version: Option<String>,
     open: Option<BoxStream<'static, kube::Result<WatchEvent<K>>>>,
     failures: u32,
+    /// Watches in a row that were too old before they told anything.
+    expired: u32,
     kind: PhantomData<K>,
 }
 
@@ -184,6 +186,7 @@ fn stream<K: Watched>(
         version: None,
         open: None,
         failures: 0,
+        expired: 0,
         kind: PhantomData,
     };
     futures::stream::unfold(watcher, |mut watcher| async move {
@@ -206,6 +209,12 @@ impl<K: Watched> Watcher<K> {
                     if crate::is_gone(&error) {
                         tracing::debug!(path = self.path, "watch is too old, listing again");
                         self.version = None;
+                        self.expired = self.expired.saturating_add(1);
+                        // At once the first time; a server that says so of every
+                        // version it has just given must not be hammered.
+                        if self.expired > 1 {
+                            tokio::time::sleep(delay(self.expired - 1)).await;
+                        }
                         continue;
                     }
                     self.failures = self.failures.saturating_add(1);
@@ -247,6 +256,9 @@ impl<K: Watched> Watcher<K> {
             }
             Some(event) => event?,
         };
+        if !matches!(event, WatchEvent::Error(_)) {
+            self.expired = 0;
+        }
         match event {
             WatchEvent::Added(mut object) | WatchEvent::Modified(mut object) => {
                 self.remember(&object);
@@ -460,5 +472,21 @@ mod tests {
         let mut events = watch::<ConfigMap>(client, &Selector::all());
         assert_eq!(names(&events.next().await.unwrap()), "restarted:a");
         assert_eq!(names(&events.next().await.unwrap()), "restarted:b");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_whose_every_version_is_gone_is_not_hammered() {
+        let gone = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","code":410,"reason":"Expired","message":"too old"}"#;
+        let answers = (0..200).map(|turn| match turn % 2 {
+            0 => list(&[map("a", 1)], 10, ""),
+            _ => (200, line("ERROR", gone)),
+        });
+        let (client, asked) = scripted(answers.collect());
+        let mut events = watch::<ConfigMap>(client, &Selector::all());
+        let minute = Duration::from_secs(60);
+        let _ =
+            tokio::time::timeout(minute, async { while events.next().await.is_some() {} }).await;
+        let asked = asked.lock().unwrap().len();
+        assert!((10..40).contains(&asked), "{asked} requests in a minute");
     }
 }
