@@ -5,7 +5,7 @@
 //! when a guest ran, not when a flag is listed.
 
 pub mod boot;
-mod catalogue;
+pub mod catalogue;
 mod checks;
 pub mod facts;
 mod finding;
