@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
 
@@ -17,8 +16,6 @@ use crate::output::err;
 use crate::stream::{self, Receiver, Sender};
 use crate::target::{Port, Protocol, Target};
 
-/// Bytes in a message.
-const BUFFER: usize = 10 * 1024;
 /// The largest datagram.
 const DATAGRAM: usize = 64 * 1024;
 /// Datagrams of one sender that may wait for their tunnel.
@@ -161,44 +158,13 @@ async fn accept(tunnels: Tunnels, listener: TcpListener, port: Port) {
                 Err(error) => return err(format!("{error:#}")),
             };
             let (from, to) = connection.into_split();
-            if let Err(error) = carry(from, to, sender, receiver).await {
+            if let Err(error) = stream::carry(from, to, sender, receiver).await {
                 err(format!(
                     "error handling connection for {}: {error:#}",
                     port.local
                 ));
             }
         });
-    }
-}
-
-/// Carries bytes both ways until either side ends.
-async fn carry(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    mut sender: Sender,
-    mut receiver: Receiver,
-) -> anyhow::Result<()> {
-    let down = async {
-        while let Some(bytes) = receiver.next().await? {
-            to.write_all(&bytes).await?;
-        }
-        to.shutdown().await?;
-        anyhow::Ok(())
-    };
-    let up = async {
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            let length = from.read(&mut buffer).await?;
-            if length == 0 {
-                sender.close().await;
-                return anyhow::Ok(());
-            }
-            sender.send(buffer[..length].to_vec()).await?;
-        }
-    };
-    tokio::select! {
-        ended = down => ended,
-        ended = up => ended,
     }
 }
 

@@ -9,6 +9,7 @@ use http::{Request, StatusCode, header};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use kube::client::Body;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
@@ -17,6 +18,9 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
 use crate::cluster::{Cluster, refusal};
+
+/// Bytes in a message (upstream's size of buffers).
+const BUFFER: usize = 10 * 1024;
 
 /// The writing half of a stream.
 pub(crate) struct Sender(SplitSink<WebSocketStream<TokioIo<Upgraded>>, Message>);
@@ -110,6 +114,40 @@ impl Receiver {
                 None => return Err(Broken::Abnormal),
             }
         }
+    }
+}
+
+/// Carries bytes both ways until either side ends.
+///
+/// # Errors
+/// When either side fails, or the stream ends without a farewell.
+pub(crate) async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut sender: Sender,
+    mut receiver: Receiver,
+) -> anyhow::Result<()> {
+    let down = async {
+        while let Some(bytes) = receiver.next().await? {
+            to.write_all(&bytes).await?;
+        }
+        to.shutdown().await?;
+        anyhow::Ok(())
+    };
+    let up = async {
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let length = from.read(&mut buffer).await?;
+            if length == 0 {
+                sender.close().await;
+                return anyhow::Ok(());
+            }
+            sender.send(buffer[..length].to_vec()).await?;
+        }
+    };
+    tokio::select! {
+        ended = down => ended,
+        ended = up => ended,
     }
 }
 
@@ -236,6 +274,27 @@ pub(crate) mod tests {
         sender.send(b"hang up".to_vec()).await.unwrap();
         assert!(matches!(receiver.next().await, Err(Broken::Abnormal)));
         assert_eq!(*asked.lock().unwrap(), ["/some/path?a=b", "/other"]);
+    }
+
+    #[tokio::test]
+    async fn bytes_are_carried_both_ways_until_the_local_side_ends() {
+        let (cluster, _) = cluster(&[]).await;
+        let (sender, receiver) = open(&cluster, "/path").await.unwrap();
+        let (ours, theirs) = tokio::io::duplex(64);
+        let (from, to) = tokio::io::split(theirs);
+        let carried = tokio::spawn(carry(from, to, sender, receiver));
+        let (mut reader, mut writer) = tokio::io::split(ours);
+        let sent = vec![7; 3 * BUFFER];
+        let expected = sent.clone();
+        let write = tokio::spawn(async move {
+            writer.write_all(&sent).await.unwrap();
+            writer
+        });
+        let mut got = vec![0; expected.len()];
+        let _ = reader.read_exact(&mut got).await.unwrap();
+        assert_eq!(got, expected);
+        write.await.unwrap().shutdown().await.unwrap();
+        carried.await.unwrap().unwrap();
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio_tungstenite::tungstenite::Bytes;
@@ -24,8 +24,6 @@ use crate::target::Kind;
 
 /// A viewer of our own must connect in this time.
 const LISTEN: Duration = Duration::from_secs(60);
-/// Bytes in a message.
-const BUFFER: usize = 10 * 1024;
 
 pub(crate) async fn run(connection: &Connection, args: VncArgs) -> anyhow::Result<()> {
     let cluster = Cluster::connect(connection).await?;
@@ -110,35 +108,15 @@ async fn session(
 async fn carry(
     connection: TcpStream,
     early: Vec<Bytes>,
-    mut sender: Sender,
-    mut receiver: Receiver,
+    sender: Sender,
+    receiver: Receiver,
 ) -> anyhow::Result<()> {
     connection.set_nodelay(true)?;
-    let (mut from_viewer, mut to_viewer) = connection.into_split();
+    let (from_viewer, mut to_viewer) = connection.into_split();
     for bytes in early {
         to_viewer.write_all(&bytes).await?;
     }
-    let down = async {
-        while let Some(bytes) = receiver.next().await? {
-            to_viewer.write_all(&bytes).await?;
-        }
-        anyhow::Ok(())
-    };
-    let up = async {
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            let length = from_viewer.read(&mut buffer).await?;
-            if length == 0 {
-                sender.close().await;
-                return anyhow::Ok(());
-            }
-            sender.send(buffer[..length].to_vec()).await?;
-        }
-    };
-    tokio::select! {
-        ended = down => ended,
-        ended = up => ended,
-    }
+    stream::carry(from_viewer, to_viewer, sender, receiver).await
 }
 
 fn start_viewer(args: &VncArgs, local: SocketAddr) -> anyhow::Result<Child> {
