@@ -146,6 +146,9 @@ fn ceph(facts: &Facts, requirements: &Requirements) -> Vec<Finding> {
     if requirements.ceph_disks.is_empty() {
         return Finding::skip(format!("no disk is asked for; {free}")).alone();
     }
+    if facts.disks.is_empty() && facts.unread_reason("/sys/block").is_some() {
+        return Finding::skip(super::not_read(facts, "/sys/block")).alone();
+    }
     requirements
         .ceph_disks
         .iter()

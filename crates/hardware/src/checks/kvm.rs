@@ -232,6 +232,10 @@ pub(crate) static NESTED: Check = Check {
 fn nested(facts: &Facts, requirements: &Requirements) -> Vec<Finding> {
     let kvm = &facts.kvm;
     let mut findings = Vec::new();
+    // KVM was asked and said no.
+    let told_off = kvm.run != Attempt::NotTried
+        || first_failure(facts).is_some()
+        || kvm.device.present == Some(false);
     if facts.is_virtual() {
         let name = machine(facts).map_or(String::new(), |name| format!(", {name}"));
         let evidence = format!("/proc/cpuinfo: flag hypervisor{name}");
@@ -239,10 +243,7 @@ fn nested(facts: &Facts, requirements: &Requirements) -> Vec<Finding> {
             Finding::pass(format!(
                 "{evidence}; its host nests: a guest ran in /dev/kvm"
             ))
-        } else if kvm.run == Attempt::NotTried
-            && first_failure(facts).is_none()
-            && kvm.device.present != Some(false)
-        {
+        } else if !told_off {
             Finding::skip(format!("{evidence}; no guest was tried"))
         } else {
             Finding::new(
@@ -266,9 +267,15 @@ fn nested(facts: &Facts, requirements: &Requirements) -> Vec<Finding> {
         };
         findings.push(if on {
             Finding::pass(parameters.join("; "))
+        } else if parameters.is_empty() && !kvm.works() && !told_off {
+            Finding::skip("/sys/module/kvm_*/parameters/nested: not read")
         } else if parameters.is_empty() {
             Finding::new(
-                if kvm.works() { Status::Warn } else { Status::Fail },
+                if kvm.works() {
+                    Status::Warn
+                } else {
+                    Status::Fail
+                },
                 "/sys/module/kvm_*/parameters/nested: none is there, and guests of guests are asked for",
                 option,
             )

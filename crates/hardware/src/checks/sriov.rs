@@ -88,6 +88,10 @@ fn capability(facts: &Facts, requirements: &Requirements) -> Vec<Finding> {
         })
         .alone();
     }
+    const DEVICES: &str = "/sys/bus/pci/devices";
+    if facts.pci.is_empty() && facts.unread_reason(DEVICES).is_some() {
+        return Finding::skip(super::not_read(facts, DEVICES)).alone();
+    }
     let mut findings: Vec<Finding> = requirements
         .sriov
         .iter()
