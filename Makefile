@@ -77,6 +77,14 @@ PROGRAMS := target/release
 IMAGES := target/images
 BUILD := cargo build --release --locked -p edgevirt -p virtctl -p edgevirt-bin
 
+# What the programs say of their build: the last commit that changed their sources,
+# and when it was made, so that other commits and other days make the same programs.
+# Both cargo calls must be told the same, or each would build again what the other did.
+SOURCES := crates Cargo.toml Cargo.lock
+LAST_COMMIT = $(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=$(1) -- $(SOURCES) 2>/dev/null)
+BUILD_DATA = EDGEVIRT_COMMIT=$(call LAST_COMMIT,%H) EDGEVIRT_BUILD_DATE=$(call LAST_COMMIT,%cd) \
+  EDGEVIRT_TREE_STATE=$(shell git rev-parse -q --git-dir >/dev/null 2>&1 && { [ -z "$$(git status --porcelain -- $(SOURCES))" ] && echo clean || echo dirty; })
+
 # A kubeconfig that the user names is a cluster of the user's: none is brought up.
 ifneq ($(origin KUBECONFIG),undefined)
 ifneq ($(KUBECONFIG),$(CLUSTER_KUBECONFIG))
@@ -95,10 +103,10 @@ endif
 	$(PROGRAMS)/edgevirt demo
 
 build: ## Build the programs
-	$(BUILD)
+	$(BUILD_DATA) $(BUILD)
 
 images: build ## Make the container images and the demo guest
-	cargo xtask images --out $(IMAGES)
+	$(BUILD_DATA) cargo xtask images --out $(IMAGES)
 
 # 4 means that something works with a limitation, which the table explains.
 preflight: build ## Check this machine; changes nothing

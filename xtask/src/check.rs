@@ -39,6 +39,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
     (
         "edgevirt-bin",
         &[
+            "api",
             "host",
             "kube-kit",
             "virt-operator",

@@ -65,3 +65,92 @@ pub struct VersionInfo {
     /// Operating system and architecture, `linux/amd64`.
     pub platform: String,
 }
+
+impl VersionInfo {
+    /// From what a build knows; [`version_info!`](crate::version_info) fills it in.
+    #[must_use]
+    pub fn new(build: &Build) -> Self {
+        let architecture = match build.architecture {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        Self {
+            git_version: format!("v{}", build.version),
+            git_commit: build.commit.unwrap_or_default().to_owned(),
+            git_tree_state: build.tree_state.unwrap_or_default().to_owned(),
+            build_date: build.date.unwrap_or_default().to_owned(),
+            go_version: format!("rust{}", build.toolchain),
+            compiler: "rustc".to_owned(),
+            platform: format!("{}/{architecture}", build.system),
+        }
+    }
+}
+
+/// What a build knows of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Build {
+    /// Release, without a leading v.
+    pub version: &'static str,
+    /// Version of the toolchain.
+    pub toolchain: &'static str,
+    /// Last commit that changed the programs' sources.
+    pub commit: Option<&'static str>,
+    /// `clean` or `dirty`.
+    pub tree_state: Option<&'static str>,
+    /// When that commit was made, RFC 3339: not the clock's time, so that the
+    /// same sources make the same programs.
+    pub date: Option<&'static str>,
+    /// Operating system, as Rust calls it.
+    pub system: &'static str,
+    /// Architecture, as Rust calls it.
+    pub architecture: &'static str,
+}
+
+/// The [`VersionInfo`](crate::subresource::VersionInfo) of the crate that says it.
+///
+/// It reads `EDGEVIRT_COMMIT`, `EDGEVIRT_TREE_STATE` and `EDGEVIRT_BUILD_DATE`,
+/// which change with every commit, so only the last crate of a program may say
+/// it: what depends on that crate is compiled again each time.
+#[macro_export]
+macro_rules! version_info {
+    () => {
+        $crate::subresource::VersionInfo::new(&$crate::subresource::Build {
+            version: env!("CARGO_PKG_VERSION"),
+            toolchain: env!("CARGO_PKG_RUST_VERSION"),
+            commit: option_env!("EDGEVIRT_COMMIT"),
+            tree_state: option_env!("EDGEVIRT_TREE_STATE"),
+            date: option_env!("EDGEVIRT_BUILD_DATE"),
+            system: ::std::env::consts::OS,
+            architecture: ::std::env::consts::ARCH,
+        })
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_told_in_the_words_of_go() {
+        let build = Build {
+            version: "1.2.3",
+            toolchain: "1.95",
+            commit: Some("abc"),
+            tree_state: None,
+            date: Some("2026-01-02T03:04:05Z"),
+            system: "linux",
+            architecture: "x86_64",
+        };
+        let expected = VersionInfo {
+            git_version: "v1.2.3".to_owned(),
+            git_commit: "abc".to_owned(),
+            git_tree_state: String::new(),
+            build_date: "2026-01-02T03:04:05Z".to_owned(),
+            go_version: "rust1.95".to_owned(),
+            compiler: "rustc".to_owned(),
+            platform: "linux/amd64".to_owned(),
+        };
+        assert_eq!(VersionInfo::new(&build), expected);
+    }
+}

@@ -14,7 +14,9 @@ type Main = fn(Vec<OsString>) -> ExitCode;
 /// The components, by name.
 const COMPONENTS: [(&str, Main); 5] = [
     ("virt-operator", virt_operator::main),
-    ("virt-api", virt_api::main),
+    ("virt-api", |args| {
+        virt_api::main(args, api::version_info!())
+    }),
     ("virt-controller", virt_controller::main),
     ("virt-handler", virt_handler::main),
     ("virt-launcher", virt_launcher::main),

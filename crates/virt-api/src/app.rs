@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use api::subresource::VersionInfo;
 use decide::admission::ClusterConfig;
 use decide::subresource::Refusal;
 use http::Request;
@@ -17,7 +18,7 @@ use crate::handler::Handlers;
 use crate::router::{self, Page, Route, Target};
 use crate::sessions::Sessions;
 use crate::stream::Kind;
-use crate::{auth, discovery, lifecycle, openapi, portforward, stream, version, webhooks};
+use crate::{auth, discovery, lifecycle, openapi, portforward, stream, webhooks};
 
 /// What all requests share.
 pub(crate) struct App {
@@ -27,6 +28,8 @@ pub(crate) struct App {
     pub(crate) handlers: Handlers,
     pub(crate) health: Health,
     pub(crate) sessions: Sessions,
+    /// What `GET …/version` answers.
+    version: VersionInfo,
     config: RwLock<Arc<ClusterConfig>>,
     front_proxy: RwLock<Arc<FrontProxy>>,
 }
@@ -38,7 +41,12 @@ pub(crate) struct Call<'a> {
 }
 
 impl App {
-    pub(crate) fn new(client: kube::Client, namespace: String, handlers: Handlers) -> Self {
+    pub(crate) fn new(
+        client: kube::Client,
+        namespace: String,
+        handlers: Handlers,
+        version: VersionInfo,
+    ) -> Self {
         let health = Health::new();
         let sessions = Sessions::default();
         let shown = sessions.clone();
@@ -49,6 +57,7 @@ impl App {
             handlers,
             health,
             sessions,
+            version,
             config: RwLock::default(),
             front_proxy: RwLock::default(),
         }
@@ -137,7 +146,7 @@ impl App {
             Page::OpenApi2 => openapi::v2(headers),
             Page::OpenApi3 => openapi::v3(),
             Page::OpenApi3Group(version) => openapi::v3_group(version, headers),
-            Page::Version => answer::json(200, &version::info()),
+            Page::Version => answer::json(200, &self.version),
             Page::Health => {
                 let ready = self.health.is_ready();
                 let connectivity = if ready { "ok" } else { "failed" };

@@ -28,7 +28,6 @@ mod portforward;
 mod router;
 mod sessions;
 mod stream;
-mod version;
 mod watches;
 mod webhooks;
 mod websocket;
@@ -41,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use api::subresource::VersionInfo;
 use kube_kit::Shutdown;
 use kube_kit::args::Args;
 use kube_kit::tls::{ClientTls, ServerTls};
@@ -91,14 +91,16 @@ impl Options {
 /// `--client-cert-dir` (tls.crt and tls.key for virt-handler), `--ca-dir`
 /// (ca-bundle), `--namespace` (of the control plane; the pod's own when absent)
 /// and `--handler-port`.
+///
+/// `version` is what the program says of its build.
 #[must_use]
-pub fn main(args: Vec<OsString>) -> ExitCode {
+pub fn main(args: Vec<OsString>, version: VersionInfo) -> ExitCode {
     kube_kit::start("virt-api", |shutdown| async move {
-        run(Options::parse(args)?, shutdown).await
+        run(Options::parse(args)?, version, shutdown).await
     })
 }
 
-async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<()> {
+async fn run(options: Options, version: VersionInfo, shutdown: Shutdown) -> anyhow::Result<()> {
     let client = kube_kit::client()?;
     let namespace = options.namespace.unwrap_or_else(|| {
         let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
@@ -119,7 +121,7 @@ async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<()> {
         to_handlers,
         options.handler_port,
     );
-    let app = Arc::new(App::new(client.clone(), namespace, handlers));
+    let app = Arc::new(App::new(client.clone(), namespace, handlers, version));
     // Dual stack: an IPv6 socket takes IPv4 too, where the node has IPv6.
     let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, options.port));
     let listener = match TcpListener::bind(any).await {

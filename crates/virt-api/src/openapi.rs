@@ -9,7 +9,6 @@ use serde_json::{Map, Value, json};
 
 use crate::answer::{self, Answer};
 use crate::catalog::{ENTRIES, Entry};
-use crate::version;
 
 /// `GET /openapi/v2`.
 pub(crate) fn v2(headers: &HeaderMap) -> Answer {
@@ -42,7 +41,7 @@ fn v3_document(version: &str) -> Value {
 }
 
 fn info() -> Value {
-    json!({ "title": "KubeVirt API", "description": "Subresources of virtual machines.", "version": version::release() })
+    json!({ "title": "KubeVirt API", "description": "Subresources of virtual machines.", "version": concat!("v", env!("CARGO_PKG_VERSION")) })
 }
 
 fn operations(version: &str, v3: bool) -> Map<String, Value> {

@@ -8,7 +8,7 @@ use crate::cluster::Cluster;
 use crate::output::out;
 
 pub(crate) async fn run(connection: &Connection, args: &VersionArgs) -> anyhow::Result<()> {
-    out(format!("Client Version: {}", shown(&client())));
+    out(format!("Client Version: {}", shown(&api::version_info!())));
     if args.client {
         return Ok(());
     }
@@ -32,29 +32,6 @@ async fn server(cluster: &Cluster) -> anyhow::Result<VersionInfo> {
         .context("expected the API group subresources.kubevirt.io to have a preferred version")?;
     let version = cluster.get(&format!("/apis/{preferred}/version")).await?;
     Ok(serde_json::from_value(version)?)
-}
-
-fn client() -> VersionInfo {
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    VersionInfo {
-        git_version: format!("v{}", env!("CARGO_PKG_VERSION")),
-        git_commit: option_env!("EDGEVIRT_COMMIT")
-            .unwrap_or_default()
-            .to_owned(),
-        git_tree_state: option_env!("EDGEVIRT_TREE_STATE")
-            .unwrap_or_default()
-            .to_owned(),
-        build_date: option_env!("EDGEVIRT_BUILD_DATE")
-            .unwrap_or_default()
-            .to_owned(),
-        go_version: format!("rust{}", env!("CARGO_PKG_RUST_VERSION")),
-        compiler: "rustc".to_owned(),
-        platform: format!("{}/{architecture}", std::env::consts::OS),
-    }
 }
 
 /// As Go prints the struct with `%#v`; scripts cut GitVersion out of it.

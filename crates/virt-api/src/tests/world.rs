@@ -75,7 +75,12 @@ impl World {
         )
         .unwrap();
         let handlers = Handlers::new(client.clone(), "kubevirt", tls, handler_port);
-        let app = Arc::new(App::new(client, "kubevirt".to_owned(), handlers));
+        let app = Arc::new(App::new(
+            client,
+            "kubevirt".to_owned(),
+            handlers,
+            api::version_info!(),
+        ));
         Self { app, cluster, dir }
     }
 
