@@ -51,7 +51,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ),
     ("testkit", &["api", "oci"]),
     ("edgevirt", &["api", "hardware", "host", "kube-kit", "oci"]),
-    ("xtask", &["api", "decide", "oci", "testkit"]),
+    ("xtask", &["api", "decide", "hardware", "oci", "testkit"]),
     ("bench", &["api", "kube-kit"]),
 ];
 

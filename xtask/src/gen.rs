@@ -1,7 +1,9 @@
-//! `cargo xtask gen`: files that are made from the table of fields.
+//! `cargo xtask gen`: files that are made from the table of fields and from the
+//! catalogue of checks.
 //!
 //! `docs/compatibility.md` is `xtask/templates/compatibility.md` (written by
-//! hand) with the lists of refused and of accepted fields put in; `--crds`
+//! hand) with the lists of refused and of accepted fields put in;
+//! `docs/preflight.md` likewise with the checks of preflight. `--crds`
 //! writes the CustomResourceDefinitions as YAML, for people who want to read
 //! them or apply them without the operator.
 
@@ -23,22 +25,29 @@ pub(crate) struct Args {
     crds: Option<PathBuf>,
 }
 
-const TEMPLATE: &str = "xtask/templates/compatibility.md";
-const DOCUMENT: &str = "docs/compatibility.md";
+/// Documents by name: `docs/NAME.md` is `xtask/templates/NAME.md` filled in.
+const DOCUMENTS: [&str; 2] = ["compatibility", "preflight"];
+const CHECKS: &str = "<!-- checks -->";
 const REFUSED: &str = "<!-- refused -->";
 const ACCEPTED: &str = "<!-- accepted -->";
 
 /// Writes or checks the generated files below `root`, the repository.
 pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<()> {
-    let template = read(&root.join(TEMPLATE))?;
-    let document = root.join(DOCUMENT);
-    let wanted = fill(&template)?;
-    if args.check {
-        if std::fs::read_to_string(&document).unwrap_or_default() != wanted {
-            bail!("{DOCUMENT} is out of date; run `cargo xtask gen` and commit the result");
+    for name in DOCUMENTS {
+        let template = format!("xtask/templates/{name}.md");
+        let document = format!("docs/{name}.md");
+        let text = read(&root.join(&template))?;
+        let wanted = match name {
+            "preflight" => checks(&text),
+            _ => fill(&text),
         }
-    } else {
-        write(&document, &wanted)?;
+        .with_context(|| template.clone())?;
+        let path = root.join(&document);
+        if !args.check {
+            write(&path, &wanted)?;
+        } else if std::fs::read_to_string(&path).unwrap_or_default() != wanted {
+            bail!("{document} is out of date; run `cargo xtask gen` and commit the result");
+        }
     }
     if let Some(path) = &args.crds {
         let mut text = String::new();
@@ -59,12 +68,22 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn fill(template: &str) -> anyhow::Result<String> {
-    for marker in [REFUSED, ACCEPTED] {
-        if template.matches(marker).count() != 1 {
-            bail!("{TEMPLATE} must have the marker {marker} once");
-        }
+/// The page of preflight: the catalogue in the place of its marker.
+fn checks(template: &str) -> anyhow::Result<String> {
+    once(template, CHECKS)?;
+    Ok(template.replace(CHECKS, &hardware::markdown()))
+}
+
+fn once(template: &str, marker: &str) -> anyhow::Result<()> {
+    if template.matches(marker).count() != 1 {
+        bail!("expected the marker {marker} once");
     }
+    Ok(())
+}
+
+fn fill(template: &str) -> anyhow::Result<String> {
+    once(template, REFUSED)?;
+    once(template, ACCEPTED)?;
     let mut found = Vec::new();
     for kind in KINDS {
         walk(kind, String::new(), &mut found);
@@ -168,5 +187,15 @@ mod tests {
         assert!(text.contains("`spec.domain.devices.interfaces[].sriov`"));
         assert!(!text.contains("spec.template.spec.domain"));
         assert!(fill("no markers").is_err());
+    }
+
+    #[test]
+    fn the_page_of_preflight_has_every_check_once() {
+        let text = checks(&format!("a\n{CHECKS}\n")).unwrap();
+        for check in hardware::catalogue() {
+            let heading = format!("\n### {}\n", check.id);
+            assert_eq!(text.matches(&heading).count(), 1, "{}", check.id);
+        }
+        assert!(checks("no marker").is_err());
     }
 }

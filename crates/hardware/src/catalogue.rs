@@ -169,7 +169,7 @@ pub fn markdown() -> String {
                     text,
                     "| {} | {} |",
                     remedy.case,
-                    remedy.text.replace('|', "\\|")
+                    remedy.text.replace('|', "\\|").replace('<', "&lt;")
                 );
             }
         }
