@@ -1,6 +1,7 @@
 //! The launcher with a real QEMU and a real guest, outside Kubernetes.
 //!
-//! Run as `cargo test -p virt-launcher --test guest -- --ignored` with
+//! `tests/run` runs them with what it unpacks from the images; by hand it is
+//! `cargo test -p virt-launcher --test guest -- --ignored` with
 //! EDGEVIRT_LAUNCHER_TREE (a directory with usr/bin/qemu-system-x86_64, xorriso
 //! and their libraries and firmware) and EDGEVIRT_GUEST_IMAGE (a qcow2 or raw
 //! image whose serial console asks for a login). Emulated, without a network:
