@@ -94,6 +94,15 @@ endif
 KUBECONFIG ?= $(CLUSTER_KUBECONFIG)
 export KUBECONFIG
 
+# libssh2 links the system's OpenSSL; the tests of the SSH client start a server.
+.PHONY: native
+native:
+	@pkg-config --exists openssl 2>/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends libssl-dev pkg-config; }
+
+.PHONY: sshd
+sshd:
+	@[ -x /usr/sbin/sshd ] || { apt-get update -q && apt-get install -qy --no-install-recommends openssh-server openssh-client; }
+
 .PHONY: up build images preflight check test test-nodes bench deny
 up: preflight images venv ## Bring up everything and boot a virtual machine to its login prompt
 ifndef EXISTING
@@ -102,7 +111,7 @@ endif
 	$(PROGRAMS)/edgevirt deploy --inventory $(INVENTORY) --images $(IMAGES)
 	$(PROGRAMS)/edgevirt demo
 
-build: ## Build the programs
+build: native ## Build the programs
 	$(BUILD_DATA) $(BUILD)
 
 images: build ## Make the container images and the demo guest
@@ -112,7 +121,7 @@ images: build ## Make the container images and the demo guest
 preflight: build ## Check this machine; changes nothing
 	@$(PROGRAMS)/edgevirt preflight || [ $$? -eq 4 ]
 
-check: venv ## Format, lints, pure tests, layering: no cluster needed
+check: venv native sshd ## Format, lints, pure tests, layering: no cluster needed
 	cargo fmt --all --check
 	cargo xtask check
 	cargo xtask gen --check

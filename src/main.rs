@@ -14,6 +14,7 @@ mod output;
 mod preflight;
 mod render;
 mod settings;
+mod ssh;
 mod validate;
 
 use std::process::ExitCode;

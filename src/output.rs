@@ -59,11 +59,23 @@ impl Output {
         let _ = std::io::stdout().flush();
     }
 
+    /// Progress is drawn: standard error is a terminal and nobody asked for quiet.
+    pub(crate) fn draws(&self) -> bool {
+        self.progress
+    }
+
     /// A line about what goes on; silent with `--quiet`.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
             eprintln!("{text}");
         }
+    }
+
+    /// A question to the user, who answers on the same line.
+    pub(crate) fn prompt(&self, text: &str) {
+        use std::io::Write;
+        eprint!("{text}");
+        let _ = std::io::stderr().flush();
     }
 
     /// An error with its chain of causes.
@@ -93,6 +105,13 @@ impl Output {
 
     /// A table with aligned columns; the first row is the heading. Cells may be painted.
     pub(crate) fn table(&self, rows: &[Vec<String>]) {
+        for line in Self::rows(rows) {
+            println!("{line}");
+        }
+    }
+
+    /// The lines of such a table.
+    pub(crate) fn rows(rows: &[Vec<String>]) -> Vec<String> {
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns)
             .map(|c| {
@@ -103,6 +122,7 @@ impl Output {
                     .unwrap_or(0)
             })
             .collect();
+        let mut lines = Vec::new();
         for row in rows {
             let mut line = String::new();
             for (c, cell) in row.iter().enumerate() {
@@ -112,8 +132,9 @@ impl Output {
                     line.push_str(&" ".repeat(width.saturating_sub(visible_width(cell)) + 2));
                 }
             }
-            println!("{}", line.trim_end());
+            lines.push(line.trim_end().to_owned());
         }
+        lines
     }
 
     /// A progress bar over `total` steps, or one that draws nothing when standard

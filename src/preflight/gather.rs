@@ -1,148 +1,198 @@
-//! Reads the facts of this machine. Nothing here judges.
+//! Gathers the facts of one node: of this machine, of files, or over SSH.
 
-use std::fs;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
-use hardware::facts::{Attempt, Cpu, DeviceNode, Kernel, Kvm, Memory, Names, Space};
-use hardware::{CpuVendor, Facts};
-use host::kvm::KvmVerdict;
+use anyhow::{Context, bail};
+use hardware::Facts;
 
-/// How long a guest of a few instructions may take before KVM counts as broken.
-const KVM_TIME_LIMIT: Duration = Duration::from_secs(3);
+use super::nodes::{Job, Source};
+use crate::cli::PreflightArgs;
+use crate::ssh::{Cancel, Deadline, Failure, Limits, Target, connection, harmless, push};
 
-/// Facts of this machine; `disk` is the directory that must have room.
-pub(crate) fn facts(disk: &Path) -> anyhow::Result<Facts> {
-    let cpuinfo = fs::read_to_string("/proc/cpuinfo").context("cannot read /proc/cpuinfo")?;
-    let meminfo = fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
-    let space = rustix::fs::statvfs(disk)
-        .with_context(|| format!("cannot ask for the free space of {}", disk.display()))?;
-    Ok(Facts {
-        schema: hardware::facts::SCHEMA,
-        root: "/".to_owned(),
-        names: Names {
-            hostname: trimmed("/proc/sys/kernel/hostname"),
-            ..Names::default()
-        },
-        kernel: Kernel {
-            release: trimmed("/proc/sys/kernel/osrelease"),
-            ..Kernel::default()
-        },
-        cpu: Cpu {
-            vendor: CpuVendor::from_id(cpu_field(&cpuinfo, "vendor_id").unwrap_or_default()),
-            model: cpu_field(&cpuinfo, "model name")
-                .unwrap_or_default()
-                .to_owned(),
-            flags: cpu_field(&cpuinfo, "flags")
-                .unwrap_or_default()
-                .split_whitespace()
-                .map(str::to_owned)
-                .collect(),
-            logical: u32::try_from(
-                cpuinfo
-                    .lines()
-                    .filter(|l| l.starts_with("processor"))
-                    .count(),
-            )
-            .unwrap_or(u32::MAX),
-            ..Cpu::default()
-        },
-        memory: Memory {
-            total: meminfo_bytes(&meminfo, "MemTotal"),
-            available: meminfo_bytes(&meminfo, "MemAvailable"),
-            ..Memory::default()
-        },
-        space: vec![Space {
-            path: disk.display().to_string(),
-            available: space.f_bavail.saturating_mul(space.f_frsize),
-            total: space.f_blocks.saturating_mul(space.f_frsize),
-            read_only: false,
-        }],
-        kvm: kvm(),
-        devices: vec![tun()],
-        ..Facts::default()
-    })
+/// What gathering needs besides the node.
+pub(super) struct Means {
+    /// The probe.
+    path: PathBuf,
+    /// Its bytes; empty if no node is remote.
+    program: Vec<u8>,
+    limits: Limits,
+    trial: bool,
+    disk: PathBuf,
 }
 
-fn tun() -> DeviceNode {
-    let path = "/dev/net/tun";
-    let open = match fs::OpenOptions::new().read(true).write(true).open(path) {
-        Ok(_) => Attempt::Worked,
-        Err(error) => Attempt::failed(error.raw_os_error(), error.to_string()),
+/// What came of it.
+pub(super) struct Gathered {
+    /// The facts.
+    pub(super) facts: Facts,
+    /// The node's clock minus ours, milliseconds.
+    pub(super) clock_offset_ms: Option<i64>,
+}
+
+impl Means {
+    pub(super) fn new(args: &PreflightArgs, remote: bool) -> anyhow::Result<Self> {
+        let path = match &args.ssh.probe_program {
+            Some(path) => path.clone(),
+            None => std::env::current_exe()
+                .context("cannot tell where this program is")?
+                .with_file_name("edgevirt-probe"),
+        };
+        Ok(Self {
+            program: if remote { program(&path)? } else { Vec::new() },
+            path,
+            limits: limits(args),
+            trial: args.probe,
+            disk: args.disk.clone(),
+        })
+    }
+}
+
+/// How long a node may take.
+pub(super) fn limits(args: &PreflightArgs) -> Limits {
+    Limits {
+        connect: Duration::from_secs(args.ssh.connect_timeout),
+        total: Duration::from_secs(args.ssh.timeout),
+    }
+}
+
+/// The probe that is pushed to nodes.
+fn program(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => bail!(
+            "cannot read the probe {}: {error}; it is pushed to the nodes: `make build` makes it, --probe-program names another",
+            path.display()
+        ),
     };
-    DeviceNode {
-        path: path.to_owned(),
-        present: Some(Path::new(path).exists()),
-        open,
+    if !bytes.starts_with(b"\x7fELF") && !bytes.starts_with(b"#!") {
+        bail!(
+            "{}: expected the program edgevirt-probe, found something else",
+            path.display()
+        );
+    }
+    Ok(bytes)
+}
+
+/// Gathers; the error is one line for people.
+pub(super) fn gather(job: &Job, means: &Means, cancel: &Cancel) -> Result<Gathered, String> {
+    match &job.source {
+        Source::Facts(facts) => Ok(Gathered {
+            facts: (**facts).clone(),
+            clock_offset_ms: None,
+        }),
+        Source::Local { root } => local(root, means).map_err(|e| format!("{e:#}")),
+        Source::Ssh(target) => remote(target, means, cancel).map_err(|e| e.to_string()),
+        Source::Refused(reason) => Err(reason.clone()),
     }
 }
 
-fn trimmed(path: &str) -> String {
-    fs::read_to_string(path)
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
-}
-
-fn kvm() -> Kvm {
-    let mut kvm = Kvm::default();
-    kvm.device.present = Some(true);
-    match host::kvm::probe(KVM_TIME_LIMIT) {
-        KvmVerdict::Works => {
-            kvm.device.open = Attempt::Worked;
-            kvm.run = Attempt::Worked;
-        }
-        KvmVerdict::Missing => kvm.device.present = Some(false),
-        KvmVerdict::Denied(why) => kvm.device.open = Attempt::failed(None, why),
-        KvmVerdict::OpensButCannotRun(why) => {
-            kvm.device.open = Attempt::Worked;
-            kvm.run = Attempt::failed(None, why);
-        }
-        KvmVerdict::ProbeFailed(why) => {
-            kvm.device.open = Attempt::failed(None, format!("the probe failed: {why}"));
+/// Runs the probe here, as it would be run on a node.
+fn local(root: &Path, means: &Means) -> anyhow::Result<Gathered> {
+    let mut command = std::process::Command::new(&means.path);
+    command.arg("gather").arg("--root").arg(root);
+    if root == Path::new("/") {
+        command.arg("--disk").arg(&means.disk);
+        if means.trial {
+            command.arg("--trial");
         }
     }
-    kvm
-}
-
-/// First value of a `key : value` line of /proc/cpuinfo.
-fn cpu_field<'a>(cpuinfo: &'a str, key: &str) -> Option<&'a str> {
-    cpuinfo.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        (name.trim() == key).then(|| value.trim())
+    let output = command
+        .stdin(std::process::Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run the probe {}", means.path.display()))?;
+    if !output.status.success() {
+        bail!(
+            "the probe: {}: {}",
+            output.status,
+            harmless(&output.stderr, 300)
+        );
+    }
+    Ok(Gathered {
+        facts: facts(&output.stdout)?,
+        clock_offset_ms: None,
     })
 }
 
-/// A `Key: n kB` line of /proc/meminfo, in bytes.
-fn meminfo_bytes(meminfo: &str, key: &str) -> Option<u64> {
-    let line = meminfo.lines().find(|line| {
-        line.strip_prefix(key)
-            .is_some_and(|rest| rest.starts_with(':'))
-    })?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    kib.checked_mul(1024)
+fn remote(target: &Target, means: &Means, cancel: &Cancel) -> Result<Gathered, Failure> {
+    let deadline = Deadline::new(means.limits.total, cancel);
+    let mut connection = connection::open(target, means.limits, &deadline)?;
+    let before = now_ms();
+    let arguments = if means.trial {
+        "gather --trial"
+    } else {
+        "gather"
+    };
+    let outcome = push::run(
+        &mut connection,
+        &target.privilege,
+        &means.program,
+        arguments,
+        &deadline,
+    )?;
+    let after = now_ms();
+    connection.close(&deadline);
+    if outcome.code != Some(0) {
+        return Err(Failure::Command {
+            what: "the probe".to_owned(),
+            status: outcome.status,
+            message: harmless(&outcome.stderr, 300),
+        });
+    }
+    let facts = facts(&outcome.stdout)?;
+    // The probe reads the clock when it runs, after the upload: some time before the
+    // answer. Its own duration is known, so the clock is told to some milliseconds.
+    let clock_offset_ms = facts.clock.unix_ms.map(|theirs| {
+        let ran = i64::try_from(facts.elapsed_ms).unwrap_or(0);
+        let ours = (after - ran / 2).max(before);
+        theirs - ours
+    });
+    Ok(Gathered {
+        facts,
+        clock_offset_ms,
+    })
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Reads the probe's document.
+fn facts(answer: &[u8]) -> Result<Facts, Failure> {
+    let garbage = |found: String| Failure::Garbage {
+        expected: "the probe's facts as one JSON document",
+        found,
+    };
+    if answer.is_empty() {
+        return Err(garbage("nothing".to_owned()));
+    }
+    serde_json::from_slice(answer)
+        .map_err(|error| garbage(format!("{} ({error})", harmless(answer, 80))))
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
-    fn fields_of_cpuinfo_are_found_whatever_the_spacing() {
-        let text = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu svm\n";
-        assert_eq!(cpu_field(text, "flags"), Some("fpu svm"));
-        assert_eq!(
-            CpuVendor::from_id(cpu_field(text, "vendor_id").unwrap_or("")),
-            CpuVendor::Amd
-        );
-        assert_eq!(cpu_field(text, "absent"), None);
+    fn what_is_no_document_of_facts_is_shown_by_its_beginning() {
+        for (answer, expected) in [
+            (&b""[..], "nothing"),
+            (b"\x1b[1mBusyBox v1.35\n", "[1mBusyBox v1.35"),
+            (b"{\"schema\": \"x\"}", "schema"),
+            (b"{} {}", "trailing"),
+        ] {
+            let error = facts(answer).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        assert!(facts(b"{}").is_ok());
     }
 
     #[test]
-    fn memory_is_read_in_bytes_and_garbage_is_none() {
-        assert_eq!(meminfo_bytes("MemTotal:  2 kB\n", "MemTotal"), Some(2048));
-        assert_eq!(meminfo_bytes("MemTotal:  x kB\n", "MemTotal"), None);
-        assert_eq!(meminfo_bytes("MemTotalX: 2 kB\n", "MemTotal"), None);
+    fn a_probe_that_is_not_there_is_named() {
+        let error = program(Path::new("/nowhere/probe")).unwrap_err();
+        assert!(error.to_string().contains("/nowhere/probe"), "{error}");
     }
 }
