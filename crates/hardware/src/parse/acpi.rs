@@ -13,10 +13,9 @@ pub struct Dmar {
     pub oem: String,
     /// Bits of a physical address that DMA may use.
     pub address_width: u8,
-    /// The platform supports interrupt remapping (flags, bit 0).
-    pub interrupt_remapping: bool,
-    /// The firmware asks the system to leave x2APIC off (flags, bit 1).
-    pub x2apic_opt_out: bool,
+    /// Bit 0: the platform supports interrupt remapping; bit 1: the firmware asks
+    /// the system to leave x2APIC off; bit 2: it wants DMA protected from boot on.
+    pub flags: u8,
     /// Remapping units: PCI segment and register base of each DRHD.
     pub units: Vec<(u16, u64)>,
     /// Every byte adds up to 0, and the length is the file's.
@@ -38,8 +37,7 @@ pub fn dmar(table: &[u8]) -> Option<Dmar> {
     Some(Dmar {
         oem: padded(table.get(10..16)?),
         address_width: table.get(HEADER)?.saturating_add(1),
-        interrupt_remapping: flags & 1 != 0,
-        x2apic_opt_out: flags & 2 != 0,
+        flags,
         units,
         sound: sound(table),
     })
@@ -68,6 +66,8 @@ pub struct Ivrs {
     pub oem: String,
     /// Bits of a physical address, from IVinfo.
     pub address_width: u8,
+    /// IVinfo as it is.
+    pub info: u32,
     /// IOMMUs: PCI segment and register base, each named once though several
     /// blocks (types 10h, 11h, 40h) may describe it.
     pub units: Vec<(u16, u64)>,
@@ -105,6 +105,7 @@ pub fn ivrs(table: &[u8]) -> Option<Ivrs> {
         oem: padded(table.get(10..16)?),
         // Bits 14:8, PASize.
         address_width: u8::try_from((info >> 8) & 0x7f).unwrap_or_default(),
+        info,
         units,
         sound: sound(table),
     })
@@ -113,13 +114,6 @@ pub fn ivrs(table: &[u8]) -> Option<Ivrs> {
 fn sound(table: &[u8]) -> bool {
     let length = le32(table, 4).and_then(|length| usize::try_from(length).ok());
     length == Some(table.len()) && table.iter().fold(0_u8, |sum, b| sum.wrapping_add(*b)) == 0
-}
-
-/// Extended capabilities of an Intel IOMMU, `/sys/class/iommu/dmar*/intel-iommu/ecap`:
-/// bit 3 says that it remaps interrupts, bit 4 that it takes x2APIC's ids.
-#[must_use]
-pub fn ecap_remaps_interrupts(ecap: u64) -> bool {
-    ecap & (1 << 3) != 0
 }
 
 #[cfg(test)]
@@ -147,7 +141,7 @@ mod tests {
         body.extend([0, 0, 16, 0, 1, 0, 0, 0]);
         body.extend(0xfed9_0000_u64.to_le_bytes());
         let dmar = dmar(&table(b"DMAR", &body)).unwrap_or_default();
-        assert!(dmar.sound && dmar.interrupt_remapping && !dmar.x2apic_opt_out);
+        assert!(dmar.sound && dmar.flags == 1);
         assert_eq!(dmar.address_width, 39);
         assert_eq!(dmar.oem, "BOCHS");
         assert_eq!(dmar.units, [(0, 0xfed9_0000)]);

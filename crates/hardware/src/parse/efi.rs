@@ -4,7 +4,11 @@
 /// GUID is EFI_GLOBAL_VARIABLE (UEFI specification 2.10, 3.3).
 pub const SECURE_BOOT: &str = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
-/// Whether `SecureBoot` says that it is on: one byte, 1 or 0.
+/// File name of the variable that says whether keys are still to be enrolled,
+/// in which state none is enforced.
+pub const SETUP_MODE: &str = "SetupMode-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+
+/// Whether `SecureBoot` or `SetupMode` says that it is on: one byte, 1 or 0.
 #[must_use]
 pub fn secure_boot(variable: &[u8]) -> Option<bool> {
     match variable {

@@ -121,13 +121,15 @@ pub fn way_to(routes: &[Route], address: IpAddr) -> Option<&Route> {
         .max_by_key(|route| (route.prefix, std::cmp::Reverse(route.metric)))
 }
 
-/// Reads /proc/net/if_inet6: address, index, prefix, scope, flags, interface.
+/// Reads /proc/net/if_inet6 (address, index, prefix, scope, flags, interface):
+/// interface, address, bits of its network.
 #[must_use]
-pub fn addresses_v6(text: &str) -> Vec<(String, Ipv6Addr)> {
+pub fn addresses_v6(text: &str) -> Vec<(String, Ipv6Addr, u8)> {
     text.lines()
         .filter_map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
-            Some(((*words.get(5)?).to_owned(), v6(words.first()?)?))
+            let prefix = u8::from_str_radix(words.get(2)?, 16).ok()?;
+            Some(((*words.get(5)?).to_owned(), v6(words.first()?)?, prefix))
         })
         .collect()
 }

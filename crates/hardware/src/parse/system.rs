@@ -15,6 +15,19 @@ pub fn name_servers(resolv_conf: &str) -> Vec<String> {
         .collect()
 }
 
+/// Words of the last `search` line of /etc/resolv.conf, which is the one that counts.
+#[must_use]
+pub fn search_domains(resolv_conf: &str) -> Vec<String> {
+    resolv_conf
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next()? == "search").then(|| words.map(str::to_owned).collect())
+        })
+        .next_back()
+        .unwrap_or_default()
+}
+
 /// Addresses that /etc/hosts gives `name`.
 #[must_use]
 pub fn hosts(text: &str, name: &str) -> Vec<String> {
