@@ -30,6 +30,8 @@ pub const NODE_NAME_LABEL: &str = "kubevirt.io/nodeName";
 pub const VM_NAME_LABEL: &str = "vm.kubevirt.io/name";
 /// Label on launcher pods: VMI name, or a shortened form with a hash past 63 characters.
 pub const VMI_ID_LABEL: &str = "vmi.kubevirt.io/id";
+/// Annotation of a VMI whose guest shall keep the pages it frees: `"true"`.
+pub const NO_FREE_PAGE_REPORTING: &str = "kubevirt.io/free-page-reporting-disabled";
 /// Annotation on launcher pods: name of the VMI.
 pub const DOMAIN_ANNOTATION: &str = "kubevirt.io/domain";
 /// Annotation kubectl reads to choose the container for logs and exec.

@@ -19,6 +19,7 @@ pub use firmware::{Chassis, Clock, Firmware};
 pub use nic::{Nic, NicModel, parse_mac};
 
 use api::launcher::Sync;
+use api::names::NO_FREE_PAGE_REPORTING;
 use api::vmi::FeatureState;
 use uuid::Uuid;
 
@@ -62,6 +63,8 @@ pub struct Machine {
     pub rng: bool,
     /// Memory balloon.
     pub balloon: bool,
+    /// The guest tells which pages it has freed, and the host takes them back.
+    pub free_page_reporting: bool,
     /// VGA and VNC.
     pub graphics: bool,
     /// Serial port on a socket.
@@ -138,6 +141,12 @@ impl TryFrom<&Sync> for Machine {
             chassis: Chassis::new(domain),
             clock: Clock::new(domain)?,
             rng: devices.rng.is_some(),
+            free_page_reporting: vmi
+                .metadata
+                .annotations
+                .as_ref()
+                .and_then(|annotations| annotations.get(NO_FREE_PAGE_REPORTING))
+                .is_none_or(|disabled| disabled != "true"),
             balloon: devices.autoattach_mem_balloon != Some(false),
             graphics: devices.autoattach_graphics_device != Some(false),
             serial_console: devices.autoattach_serial_console != Some(false),

@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::json::{at, strings, text};
+use super::quantity::Quantity;
 
 /// Settings of the KubeVirt object that admission uses, defaults filled in.
 /// Source of defaults: pkg/virt-config/virt-config.go.
@@ -27,6 +28,8 @@ pub struct ClusterConfig {
     pub default_interface: String,
     /// Bridge binding is allowed on the pod network.
     pub bridge_on_pod_network: bool,
+    /// Guests tell the host which pages they have freed.
+    pub free_page_reporting: bool,
 }
 
 impl Default for ClusterConfig {
@@ -41,6 +44,7 @@ impl Default for ClusterConfig {
             eviction_strategy: None,
             default_interface: "bridge".to_owned(),
             bridge_on_pod_network: true,
+            free_page_reporting: true,
         }
     }
 }
@@ -63,9 +67,16 @@ impl ClusterConfig {
             }
         }
         set(&mut out.cpu_model, text(at(config, "cpuModel")));
-        out.cpu_request = Some(text(at(config, "cpuRequest")))
-            .filter(|request| !request.is_empty() && *request != "100m")
-            .map(str::to_owned);
+        // The default, written down, is as good as unset (upstream compares the values).
+        let request = at(config, "cpuRequest");
+        out.cpu_request = Some(Quantity::or_zero(request))
+            .filter(|value| !value.is_zero() && Some(*value) != Quantity::parse("100m"))
+            .map(|_| match request {
+                Value::String(text) => text.clone(),
+                number => number.to_string(),
+            });
+        out.free_page_reporting =
+            at(config, "virtualMachineOptions.disableFreePageReporting").is_null();
         out.eviction_strategy = Some(text(at(config, "evictionStrategy")))
             .filter(|strategy| !strategy.is_empty())
             .map(str::to_owned);
@@ -159,6 +170,7 @@ mod tests {
             "machineType": "pc-q35-8.0",
             "architectureConfiguration": {"amd64": {"machineType": "pc-q35-9.0"}},
             "cpuRequest": "200m",
+            "virtualMachineOptions": {"disableFreePageReporting": {}},
             "network": {"defaultNetworkInterface": "masquerade",
                         "permitBridgeInterfaceOnPodNetwork": false},
         }}}));
@@ -166,7 +178,22 @@ mod tests {
         assert_eq!(config.machine_type, "pc-q35-9.0");
         assert_eq!(config.cpu_request.as_deref(), Some("200m"));
         assert_eq!(config.default_interface, "masquerade");
-        assert!(!config.bridge_on_pod_network);
+        assert!(!config.bridge_on_pod_network && !config.free_page_reporting);
+    }
+
+    #[test]
+    fn a_cpu_request_may_be_a_number_and_the_default_counts_as_unset() {
+        for (request, read) in [
+            (json!("250m"), Some("250m")),
+            (json!(2), Some("2")),
+            (json!("100m"), None),
+            (json!("0.1"), None),
+            (json!(null), None),
+        ] {
+            let kubevirt = json!({"spec": {"configuration": {"cpuRequest": request}}});
+            let config = ClusterConfig::from_kubevirt(&kubevirt);
+            assert_eq!(config.cpu_request.as_deref(), read, "{request}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! Source: pkg/virt-api/webhooks: mutators/vmi-mutator.go,
 //! admitters/vmi-{create,update}-admitter.go.
 
-use api::names::{NONROOT_UID, VMI_FINALIZER};
+use api::names::{NO_FREE_PAGE_REPORTING, NONROOT_UID, VMI_FINALIZER};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -52,6 +52,14 @@ fn fill(vmi: &mut Value, review: &Review, ctx: &Context) -> Result<(), String> {
     if let Some(spec) = vmi.get_mut("spec") {
         defaults::spec(spec, &ctx.config)?;
         defaults::instance(spec, &ctx.config, &derived_uuid(&review.uid, "firmware"));
+    }
+    // Upstream's switch for a single VMI is this annotation; the cluster's is put
+    // in the same words, so that whoever looks at the VMI sees which holds.
+    if !ctx.config.free_page_reporting
+        && let Some(annotations) = slot(vmi, "metadata.annotations")
+        && (annotations.is_null() || annotations.is_object())
+    {
+        annotations[NO_FREE_PAGE_REPORTING] = json!("true");
     }
     let finalizers = list_at(vmi, "metadata.finalizers");
     if !finalizers.iter().any(|name| text(name) == VMI_FINALIZER) {

@@ -1,10 +1,10 @@
 //! Objects of every wrong shape: nothing panics, nothing is patched twice, and
 //! a second pass of the mutation changes nothing.
 
-use decide::admission::{self, Review};
+use decide::admission::{self, ClusterConfig, Context, Review};
 use serde_json::{Value, json};
 
-use super::{ALICE, context, patched, review, vm, vmi};
+use super::{ALICE, context, create, create_with, patched, review, vm, vmi};
 
 /// JSON pointers of everything inside `value`.
 fn pointers(value: &Value, here: &str, out: &mut Vec<String>) {
@@ -60,4 +60,31 @@ fn are_answered_and_mutated_once() {
             }
         }
     }
+}
+
+#[test]
+fn the_clusters_settings_reach_a_new_vmi() {
+    let settings = json!({"spec": {"configuration": {
+        "cpuRequest": "250m", "virtualMachineOptions": {"disableFreePageReporting": {}}
+    }}});
+    let ctx = Context {
+        config: ClusterConfig::from_kubevirt(&settings),
+        ..context()
+    };
+    let (stored, verdict) = create_with(&vmi(), &ctx, ALICE);
+    assert!(verdict.allowed, "{}", verdict.message);
+    let requests = |stored: &Value| stored["spec"]["domain"]["resources"]["requests"].clone();
+    assert_eq!(requests(&stored)["cpu"], "250m");
+    assert_eq!(
+        stored["metadata"]["annotations"]["kubevirt.io/free-page-reporting-disabled"],
+        "true"
+    );
+    let (stored, _) = create(&vmi());
+    assert_eq!(requests(&stored).get("cpu"), None);
+    assert_eq!(stored["metadata"].get("annotations"), None);
+
+    // What the VMI itself asks for wins.
+    let mut own = vmi();
+    own["spec"]["domain"]["resources"]["requests"]["cpu"] = json!("1");
+    assert_eq!(requests(&create_with(&own, &ctx, ALICE).0)["cpu"], "1");
 }

@@ -42,9 +42,11 @@ pub(super) fn push(machine: &Machine, places: &Places, argv: &mut Vec<String>) {
         push_all(argv, &[&device]);
     }
     if let Some(place) = places.balloon {
-        // Pages the guest frees go back to the host by themselves.
-        let balloon = Device::new("virtio-balloon-pci-non-transitional", "balloon0")
-            .with("free-page-reporting", "on");
+        // With reporting, pages the guest frees go back to the host by themselves.
+        let balloon = Device::new("virtio-balloon-pci-non-transitional", "balloon0").with(
+            "free-page-reporting",
+            super::switch::on(machine.free_page_reporting),
+        );
         push_all(argv, &[&at(balloon, place)]);
     }
     if let Some(place) = places.rng {

@@ -190,3 +190,17 @@ fn direct_io_that_the_file_system_lacks_is_refused_aloud() {
     let error = argv(&machine, &runtime).unwrap_err();
     assert_eq!(error.path, "spec.domain.devices.disks[0].cache");
 }
+
+#[test]
+fn free_page_reporting_follows_the_annotation() {
+    let mut sync = sync(json!({"domain": {"memory": {"guest": "64Mi"}, "devices": {}}}));
+    assert!(lines(&sync).contains("free-page-reporting=on"));
+    sync.vmi.metadata.annotations = Some(
+        [(
+            api::names::NO_FREE_PAGE_REPORTING.to_owned(),
+            "true".to_owned(),
+        )]
+        .into(),
+    );
+    assert!(lines(&sync).contains("free-page-reporting=off"));
+}
