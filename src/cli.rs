@@ -115,9 +115,6 @@ pub(crate) struct PreflightArgs {
     /// Which nodes.
     #[command(flatten)]
     pub(crate) nodes: NodesArgs,
-    /// How they are reached.
-    #[command(flatten)]
-    pub(crate) ssh: SshArgs,
     /// How to print the verdicts.
     #[arg(long, short, value_enum, default_value_t)]
     pub(crate) output: ReportFormat,
@@ -158,6 +155,10 @@ pub(crate) struct PreflightArgs {
     /// Reboot nodes whose fixes need it, wait for them, and judge again.
     #[arg(long, requires = "fix")]
     pub(crate) reboot: bool,
+    // Last: its heading goes for all that follows.
+    /// How they are reached.
+    #[command(flatten)]
+    pub(crate) ssh: SshArgs,
 }
 
 /// Something else than checking.

@@ -339,12 +339,6 @@ impl Connection {
     fn authenticate(&mut self, endpoint: &Endpoint, deadline: &Deadline) -> Result<(), Failure> {
         const STEP: &str = "logging in";
         let user = endpoint.user.as_str();
-        let methods = self
-            .drive(STEP, deadline, |s| s.auth_methods(user).map(str::to_owned))?
-            .unwrap_or_default();
-        if self.session.authenticated() {
-            return Ok(());
-        }
         let mut tried = Vec::new();
         for key in &endpoint.keys {
             match self.drive(STEP, deadline, |s| {
@@ -381,6 +375,13 @@ impl Connection {
                 "there is no key to try (--private-key, ansible_ssh_private_key_file, ~/.ssh/id_*, an agent, --ask-pass)"
                     .to_owned(),
             );
+        }
+        // Asked only now: a server that takes the first key is spared a round trip.
+        let methods = self
+            .drive(STEP, deadline, |s| s.auth_methods(user).map(str::to_owned))?
+            .unwrap_or_default();
+        if self.session.authenticated() {
+            return Ok(());
         }
         Err(Failure::Login {
             endpoint: endpoint.to_string(),
