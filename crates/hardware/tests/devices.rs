@@ -266,6 +266,14 @@ fn virtual_functions() {
             "cut you off",
         ),
         case(
+            "a guest gets the node's own NIC",
+            "sriov.mgmt",
+            |_, r| r.passthrough = vec!["0000:02:00.0".into()],
+            Fail,
+            "leaves by eno1; a guest is to get it whole",
+            "another device",
+        ),
+        case(
             "bridge",
             "sriov.mgmt",
             |f, _| bridged(f),

@@ -60,7 +60,7 @@ fn judge(facts: &Facts, requirements: &Requirements) -> Vec<Finding> {
     requirements
         .hugepages
         .iter()
-        .map(|wanted| one(facts, wanted).on(subject(wanted)))
+        .map(|wanted| one(facts, requirements, wanted).on(subject(wanted)))
         .collect()
 }
 
@@ -71,7 +71,7 @@ fn subject(wanted: &HugepagesWanted) -> String {
     }
 }
 
-fn one(facts: &Facts, wanted: &HugepagesWanted) -> Finding {
+fn one(facts: &Facts, requirements: &Requirements, wanted: &HugepagesWanted) -> Finding {
     let memory = &facts.memory;
     if memory.hugepages.is_empty() {
         return Finding::skip(super::not_read(facts, "/sys/kernel/mm/hugepages"));
@@ -157,16 +157,7 @@ fn one(facts: &Facts, wanted: &HugepagesWanted) -> Finding {
         );
     }
     let remedy = if wanted.size >= GIB {
-        let unit = wanted.size >> 30;
-        let count = match wanted.node {
-            Some(node) => format!("{node}:{}", wanted.count),
-            None => wanted.count.to_string(),
-        };
-        crate::boot::remedy(
-            facts,
-            &[format!("hugepagesz={unit}G"), format!("hugepages={count}")],
-            &[],
-        )
+        at_boot(facts, requirements, wanted.size)
     } else {
         format!(
             "echo {} > {}/nr_hugepages now, and hugepagesz={}M hugepages={} on the kernel's command line for the next boot",
@@ -183,4 +174,45 @@ fn one(facts: &Facts, wanted: &HugepagesWanted) -> Finding {
         count: wanted.count,
         node: wanted.node,
     })
+}
+
+/// How pages that only boot can reserve are reserved: all that are asked for of one
+/// size in one argument, because the kernel takes a size only once.
+fn at_boot(facts: &Facts, requirements: &Requirements, page: u64) -> String {
+    let of_size = || {
+        requirements
+            .hugepages
+            .iter()
+            .filter(|wanted| wanted.size == page)
+    };
+    let per_node: Vec<String> = of_size()
+        .filter_map(|wanted| wanted.node.map(|node| format!("{node}:{}", wanted.count)))
+        .collect();
+    let count = if per_node.is_empty() {
+        of_size()
+            .map(|wanted| wanted.count)
+            .sum::<u64>()
+            .to_string()
+    } else {
+        per_node.join(",")
+    };
+    let words = [
+        format!("hugepagesz={}G", page >> 30),
+        format!("hugepages={count}"),
+    ];
+    let line = facts.kernel.cmdline.as_deref().unwrap_or_default();
+    let present: Vec<&str> = line
+        .split_whitespace()
+        .filter(|word| word.starts_with("hugepages"))
+        .collect();
+    if present.is_empty() {
+        crate::boot::remedy(facts, &words, &[])
+    } else {
+        // Pairs of size and count stand in an order that an edit by name would break.
+        format!(
+            "on the kernel's command line, now {}, put {} for that size, then reboot",
+            present.join(" "),
+            words.join(" ")
+        )
+    }
 }

@@ -87,7 +87,7 @@ fn acpi(facts: &Facts, requirements: &Requirements) -> Vec<Finding> {
                 text.push_str(&format!(", flags {flags:#04x}"));
             }
             if let Some(units) = table.hardware_units {
-                text.push_str(&format!(", {units} remapping units"));
+                text.push_str(&format!(", remapping units: {units}"));
             }
             text
         })

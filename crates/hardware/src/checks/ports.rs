@@ -115,7 +115,11 @@ fn same(process: &str, program: &str) -> bool {
 }
 
 fn taken(listener: &Listener, program: &str) -> Finding {
-    let address = format!("{}:{}", listener.address, listener.port);
+    let address = if listener.address.contains(':') {
+        format!("[{}]:{}", listener.address, listener.port)
+    } else {
+        format!("{}:{}", listener.address, listener.port)
+    };
     let remedy = format!(
         "stop or move it: the port is {program}'s; an earlier Kubernetes is removed with its own tool (kubeadm reset, k3s-uninstall.sh)"
     );

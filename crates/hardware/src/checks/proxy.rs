@@ -25,10 +25,12 @@ pub(crate) static PROXY: Check = Check {
 
 fn judge(facts: &Facts, requirements: &Requirements) -> Vec<Finding> {
     let proxy = &facts.proxy;
-    let set: Vec<String> = [&proxy.http, &proxy.https]
+    let set: Vec<String> = [("http_proxy", &proxy.http), ("https_proxy", &proxy.https)]
         .into_iter()
-        .flatten()
-        .map(|sourced| format!("{}: {}", sourced.path, sourced.value))
+        .filter_map(|(name, sourced)| {
+            let sourced = sourced.as_ref()?;
+            Some(format!("{}: {name}={}", sourced.path, sourced.value))
+        })
         .collect();
     if set.is_empty() {
         return Finding::pass("no proxy is set").alone();
@@ -37,7 +39,7 @@ fn judge(facts: &Facts, requirements: &Requirements) -> Vec<Finding> {
         .no_proxy
         .as_ref()
         .map_or(("no_proxy", ""), |sourced| (&sourced.path, &sourced.value));
-    let evidence = format!("{}; {path}: no_proxy {value}", set.join("; "));
+    let evidence = format!("{}; {path}: no_proxy={value}", set.join("; "));
     let entries: Vec<&str> = value
         .split([',', ' '])
         .map(str::trim)

@@ -258,7 +258,7 @@ pub(crate) static MANAGEMENT: Check = Check {
         "/sys/class/net/*/{master,upper_*,lower_*}",
     ],
     why: "creating or removing virtual functions resets the NIC; on the one that carries the default route or your connection you would cut yourself off",
-    judged: "For each physical function that a policy selects: fails when it carries the default route or the SSH connection, itself or below a VLAN, bridge or bond, or is a member of a bridge or bond; warns when force_management is set; passes when the functions exist already, because nothing is changed then. Skipped without a policy.",
+    judged: "For each physical function that a policy selects: fails when it carries the default route or the SSH connection, itself or below a VLAN, bridge or bond, or is a member of a bridge or bond; warns when force_management is set; passes when the functions exist already, because nothing is changed then. Fails for a device that a guest is to get whole while it carries any of these. Skipped when nothing is asked for.",
     remedies: &[Remedy {
         case: "always",
         text: ANOTHER,
@@ -268,7 +268,8 @@ pub(crate) static MANAGEMENT: Check = Check {
 
 fn mgmt(facts: &Facts, requirements: &Requirements) -> Vec<Finding> {
     let all = wanted(facts, requirements);
-    if all.is_empty() {
+    let given = given_away(facts, requirements);
+    if all.is_empty() && given.is_empty() {
         return Finding::skip("no policy selects a physical function here").alone();
     }
     all.iter()
@@ -310,6 +311,29 @@ fn mgmt(facts: &Facts, requirements: &Requirements) -> Vec<Finding> {
                 Finding::fail(reasons.join("; "), ANOTHER)
             };
             finding.on(&device.address)
+        })
+        .chain(given)
+        .collect()
+}
+
+/// Devices that guests get whole although the node needs them.
+fn given_away(facts: &Facts, requirements: &Requirements) -> Vec<Finding> {
+    requirements
+        .passthrough
+        .iter()
+        .filter_map(|address| {
+            let device = facts.pci_device(address)?;
+            let reasons: Vec<String> = interfaces(facts, device)
+                .iter()
+                .flat_map(|interface| management(facts, &interface.name))
+                .collect();
+            (!reasons.is_empty()).then(|| {
+                Finding::fail(
+                    format!("{}; a guest is to get it whole", reasons.join("; ")),
+                    "give the guest another device, or move the node's own address to another interface",
+                )
+                .on(address)
+            })
         })
         .collect()
 }
