@@ -17,7 +17,9 @@ mod tree;
 pub mod trial;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use hardware::Facts;
 
 pub use gather::gather;
 
@@ -56,6 +58,17 @@ impl Default for Options {
             ssh_connection: None,
         }
     }
+}
+
+/// Notes how long it took since `begin`, and the clock of the middle of that
+/// time: whoever compares clocks knows when the answer came and how long it took.
+pub fn stamp(facts: &mut Facts, begin: Instant) {
+    let took = begin.elapsed();
+    facts.elapsed_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    facts.clock.unix_ms = SystemTime::now()
+        .checked_sub(took / 2)
+        .and_then(|middle| middle.duration_since(UNIX_EPOCH).ok())
+        .and_then(|since| i64::try_from(since.as_millis()).ok());
 }
 
 impl Options {

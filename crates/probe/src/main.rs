@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use probe::trial::{self, Wanted};
 use probe::{Options, capture, gather};
@@ -15,9 +16,9 @@ const USAGE: &str = "\
 Reads the facts of this node.
 
 edgevirt-probe gather [OPTION...]   print the facts as one JSON document
-  --trial BDF[,N]      try N (1) virtual functions of this physical function; may be given several times
+  --trial [BDF[,N]]    try N (1) virtual functions of this physical function, or one of each; may be given several times
   --root DIR           read a captured tree instead of this machine
-  --space DIR          a directory that must have room; may be given several times
+  --disk DIR           a directory that must have room (/var/lib); may be given several times
   --skip-kvm-run       run no guests in KVM
 edgevirt-probe restore              put back what an interrupted trial had changed
 edgevirt-probe capture DIR          write the files that gather reads as a tree for --root
@@ -37,13 +38,14 @@ impl From<pico_args::Error> for Failure {
 }
 
 fn main() -> ExitCode {
-    let mut arguments = pico_args::Arguments::from_env();
+    let (every, words) = trial_of_every_function(std::env::args_os().skip(1));
+    let mut arguments = pico_args::Arguments::from_vec(words);
     let result = if arguments.contains(["-h", "--help"]) {
         say(USAGE)
     } else if arguments.contains(["-V", "--version"]) {
         say(concat!("edgevirt-probe ", env!("CARGO_PKG_VERSION"), "\n"))
     } else {
-        run(arguments)
+        run(arguments, every)
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -58,10 +60,26 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(mut arguments: pico_args::Arguments) -> Result<(), Failure> {
+/// Takes a `--trial` without an address out of the words, and tells whether there was one.
+fn trial_of_every_function(words: impl Iterator<Item = OsString>) -> (bool, Vec<OsString>) {
+    let words: Vec<OsString> = words.collect();
+    let bare = |index: usize| {
+        let next = words.get(index + 1).and_then(|word| word.to_str());
+        words.get(index).is_some_and(|word| word == "--trial")
+            && next.is_none_or(|next| next.starts_with('-'))
+    };
+    let rest = (0..words.len()).filter(|index| !bare(*index));
+    let rest: Vec<OsString> = rest.filter_map(|index| words.get(index).cloned()).collect();
+    (rest.len() < words.len(), rest)
+}
+
+fn run(mut arguments: pico_args::Arguments, every: bool) -> Result<(), Failure> {
     let command = arguments.subcommand()?;
     match command.as_deref() {
-        Some("gather") => gather_command(arguments),
+        Some("gather") => gather_command(arguments, every),
+        Some(other) if every => Err(Failure::Usage(format!(
+            "--trial belongs to gather, found it with {other}"
+        ))),
         Some("restore") => {
             no_more(&arguments.finish())?;
             restore()
@@ -97,11 +115,12 @@ fn no_more(rest: &[OsString]) -> Result<(), Failure> {
     }
 }
 
-fn gather_command(mut arguments: pico_args::Arguments) -> Result<(), Failure> {
-    let trials: Vec<Wanted> = arguments.values_from_str("--trial")?;
+fn gather_command(mut arguments: pico_args::Arguments, every: bool) -> Result<(), Failure> {
+    let begin = Instant::now();
+    let mut trials: Vec<Wanted> = arguments.values_from_str("--trial")?;
     let defaults = Options::default();
     let root = arguments.opt_value_from_os_str("--root", path)?;
-    let space: Vec<PathBuf> = arguments.values_from_os_str("--space", path)?;
+    let space: Vec<PathBuf> = arguments.values_from_os_str("--disk", path)?;
     let options = Options {
         root: root.unwrap_or(defaults.root),
         space: match space.is_empty() {
@@ -120,9 +139,15 @@ fn gather_command(mut arguments: pico_args::Arguments) -> Result<(), Failure> {
     }
     let mut facts = gather(&options)
         .map_err(|error| Failure::Run(format!("{}: {error}", options.root.display())))?;
+    if every {
+        trials.extend(trial::every(&facts));
+    }
     for wanted in &trials {
         let result = trial::run(wanted, &facts, Path::new(trial::DIRECTORY));
         facts.sriov_trials.push(result);
+    }
+    if !trials.is_empty() {
+        probe::stamp(&mut facts, begin);
     }
     let mut text =
         serde_json::to_string(&facts).map_err(|error| Failure::Run(error.to_string()))?;
@@ -157,4 +182,31 @@ fn say(text: &str) -> Result<(), Failure> {
 fn warn(text: &str) {
     // Nobody to tell if even that is closed.
     let _ = writeln!(io::stderr(), "edgevirt-probe: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_without_an_address_means_every_function() {
+        for (line, every, rest) in [
+            ("gather --trial", true, "gather"),
+            (
+                "gather --trial --skip-kvm-run",
+                true,
+                "gather --skip-kvm-run",
+            ),
+            (
+                "gather --trial 0000:01:00.0,2",
+                false,
+                "gather --trial 0000:01:00.0,2",
+            ),
+            ("gather", false, "gather"),
+        ] {
+            let words = line.split(' ').map(OsString::from);
+            let expected: Vec<OsString> = rest.split(' ').map(OsString::from).collect();
+            assert_eq!(trial_of_every_function(words), (every, expected), "{line}");
+        }
+    }
 }

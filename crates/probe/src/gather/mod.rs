@@ -72,7 +72,11 @@ pub(crate) fn gather_from(tree: &Tree, options: &Options) -> Facts {
     facts.ceph = disk::ceph(tree, &facts.disks, &processes);
     facts.names.answered = resolver::answer(question);
     facts.unread = tree.unread();
-    facts.elapsed_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+    if tree.live() {
+        crate::stamp(&mut facts, begin);
+    } else {
+        facts.elapsed_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+    }
     facts
 }
 

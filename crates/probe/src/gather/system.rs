@@ -2,7 +2,6 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use hardware::facts::{Attempt, Clock, DeviceNode, Names, Proxy, Sourced};
 use hardware::parse::system as parse;
@@ -75,10 +74,6 @@ pub(super) fn clock(tree: &Tree, processes: &[Process]) -> Clock {
             }
             Err(error) => tree.note("adjtimex", &error),
         }
-        clock.unix_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .ok()
-            .and_then(|since| i64::try_from(since.as_millis()).ok());
     }
     clock
 }

@@ -77,6 +77,20 @@ pub fn restore(directory: &Path) -> Result<Option<Restored>, Error> {
     }
 }
 
+/// A trial of one virtual function of every physical function that has SR-IOV.
+#[must_use]
+pub fn every(facts: &Facts) -> Vec<Wanted> {
+    facts
+        .pci
+        .iter()
+        .filter(|device| device.sriov.is_some() && device.is_network())
+        .map(|device| Wanted {
+            address: device.address.clone(),
+            functions: 1,
+        })
+        .collect()
+}
+
 /// Tries one physical function. `facts` are this machine's, gathered before.
 #[must_use]
 pub fn run(wanted: &Wanted, facts: &Facts, directory: &Path) -> SriovTrial {
