@@ -136,14 +136,13 @@ fn patients(jobs: &[Job], nodes: &[NodeReport]) -> Vec<Patient> {
                 Source::Local { root } => root.as_os_str() == "/",
                 Source::Facts(_) | Source::Refused(_) => false,
             };
-            let mut fixes = Vec::new();
-            for verdict in &node.verdicts {
-                if let (Status::Warn | Status::Fail, Some(fix)) = (verdict.status, &verdict.fix)
-                    && !fixes.contains(fix)
-                {
-                    fixes.push(fix.clone());
-                }
-            }
+            let bad: Vec<_> = node
+                .verdicts
+                .iter()
+                .filter(|v| matches!(v.status, Status::Warn | Status::Fail))
+                .cloned()
+                .collect();
+            let fixes = hardware::fixes(&bad);
             (live && !fixes.is_empty()).then(|| Patient {
                 index,
                 job: job.clone(),

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
-use hardware::Facts;
+use hardware::{Facts, Requirements};
+use probe::trial;
 
 use super::nodes::{Job, Source};
 use crate::cli::PreflightArgs;
@@ -12,9 +13,7 @@ use crate::ssh::{Cancel, Deadline, Failure, Limits, Target, connection, harmless
 
 /// What gathering needs besides the node.
 pub(super) struct Means {
-    /// The probe.
-    path: PathBuf,
-    /// Its bytes; empty if no node is remote.
+    /// The probe, empty if no node is remote.
     program: Vec<u8>,
     limits: Limits,
     trial: bool,
@@ -31,15 +30,12 @@ pub(super) struct Gathered {
 
 impl Means {
     pub(super) fn new(args: &PreflightArgs, remote: bool) -> anyhow::Result<Self> {
-        let path = match &args.ssh.probe_program {
-            Some(path) => path.clone(),
-            None => std::env::current_exe()
-                .context("cannot tell where this program is")?
-                .with_file_name("edgevirt-probe"),
-        };
         Ok(Self {
-            program: if remote { program(&path)? } else { Vec::new() },
-            path,
+            program: if remote {
+                program(args.ssh.probe_program.as_deref())?
+            } else {
+                Vec::new()
+            },
             limits: limits(args),
             trial: args.probe,
             disk: args.disk.clone(),
@@ -56,8 +52,14 @@ pub(super) fn limits(args: &PreflightArgs) -> Limits {
 }
 
 /// The probe that is pushed to nodes.
-fn program(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let bytes = match std::fs::read(path) {
+fn program(named: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+    let path = match named {
+        Some(path) => path.to_owned(),
+        None => std::env::current_exe()
+            .context("cannot tell where this program is")?
+            .with_file_name("edgevirt-probe"),
+    };
+    let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) => bail!(
             "cannot read the probe {}: {error}; it is pushed to the nodes: `make build` makes it, --probe-program names another",
@@ -80,71 +82,88 @@ pub(super) fn gather(job: &Job, means: &Means, cancel: &Cancel) -> Result<Gather
             facts: (**facts).clone(),
             clock_offset_ms: None,
         }),
-        Source::Local { root } => local(root, means).map_err(|e| format!("{e:#}")),
-        Source::Ssh(target) => remote(target, means, cancel).map_err(|e| e.to_string()),
+        Source::Local { root } => {
+            local(root, means, &job.requirements).map_err(|e| format!("{e:#}"))
+        }
+        Source::Ssh(target) => {
+            remote(target, means, &job.requirements, cancel).map_err(|e| e.to_string())
+        }
         Source::Refused(reason) => Err(reason.clone()),
     }
 }
 
-/// Runs the probe here, as it would be run on a node.
-fn local(root: &Path, means: &Means) -> anyhow::Result<Gathered> {
-    let mut command = std::process::Command::new(&means.path);
-    command.arg("gather").arg("--root").arg(root);
-    if root == Path::new("/") {
-        command.arg("--disk").arg(&means.disk);
-        if means.trial {
-            command.arg("--trial");
+/// Gathers here. What an interrupted trial left is put back first.
+fn local(root: &Path, means: &Means, asked: &Requirements) -> anyhow::Result<Gathered> {
+    let options = probe::Options {
+        root: root.to_owned(),
+        space: vec![means.disk.clone()],
+        ..probe::Options::default()
+    };
+    let journal = Path::new(trial::DIRECTORY);
+    if options.live() {
+        trial::restore(journal).context("cannot put back what an interrupted trial changed")?;
+    }
+    let mut facts = probe::gather(&options).with_context(|| root.display().to_string())?;
+    if means.trial && options.live() {
+        for address in hardware::trial_targets(&facts, asked) {
+            let wanted = trial::Wanted {
+                address,
+                functions: 1,
+            };
+            let result = trial::run(&wanted, &facts, journal);
+            facts.sriov_trials.push(result);
         }
     }
-    let output = command
-        .stdin(std::process::Stdio::null())
-        .output()
-        .with_context(|| format!("cannot run the probe {}", means.path.display()))?;
-    if !output.status.success() {
-        bail!(
-            "the probe: {}: {}",
-            output.status,
-            harmless(&output.stderr, 300)
-        );
-    }
     Ok(Gathered {
-        facts: facts(&output.stdout)?,
+        facts,
         clock_offset_ms: None,
     })
 }
 
-fn remote(target: &Target, means: &Means, cancel: &Cancel) -> Result<Gathered, Failure> {
+fn remote(
+    target: &Target,
+    means: &Means,
+    asked: &Requirements,
+    cancel: &Cancel,
+) -> Result<Gathered, Failure> {
     let deadline = Deadline::new(means.limits.total, cancel);
     let mut connection = connection::open(target, means.limits, &deadline)?;
-    let before = now_ms();
-    let arguments = if means.trial {
-        "gather --trial"
-    } else {
-        "gather"
+    let mut run = |arguments: &str| -> Result<(Facts, i64), Failure> {
+        let outcome = push::run(
+            &mut connection,
+            &target.privilege,
+            &means.program,
+            arguments,
+            &deadline,
+        )?;
+        let after = now_ms();
+        if outcome.code != Some(0) {
+            return Err(Failure::Command {
+                what: "the probe".to_owned(),
+                status: outcome.status,
+                message: harmless(&outcome.stderr, 300),
+            });
+        }
+        Ok((facts(&outcome.stdout)?, after))
     };
-    let outcome = push::run(
-        &mut connection,
-        &target.privilege,
-        &means.program,
-        arguments,
-        &deadline,
-    )?;
-    let after = now_ms();
-    connection.close(&deadline);
-    if outcome.code != Some(0) {
-        return Err(Failure::Command {
-            what: "the probe".to_owned(),
-            status: outcome.status,
-            message: harmless(&outcome.stderr, 300),
-        });
+    let (mut facts, mut after) = run("gather")?;
+    if means.trial {
+        // Which functions to try is known only now.
+        let trials: Vec<String> = hardware::trial_targets(&facts, asked)
+            .iter()
+            .filter_map(|address| hardware::parse::pci::address(address))
+            .map(|address| format!("--trial {address}"))
+            .collect();
+        if !trials.is_empty() {
+            (facts, after) = run(&format!("gather {}", trials.join(" ")))?;
+        }
     }
-    let facts = facts(&outcome.stdout)?;
-    // The probe reads the clock when it runs, after the upload: some time before the
-    // answer. Its own duration is known, so the clock is told to some milliseconds.
+    connection.close(&deadline);
+    // The probe reads the clock while it runs, shortly before its answer arrives. Half
+    // its own duration is the best guess of when.
     let clock_offset_ms = facts.clock.unix_ms.map(|theirs| {
         let ran = i64::try_from(facts.elapsed_ms).unwrap_or(0);
-        let ours = (after - ran / 2).max(before);
-        theirs - ours
+        theirs - (after - ran / 2)
     });
     Ok(Gathered {
         facts,
@@ -192,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_probe_that_is_not_there_is_named() {
-        let error = program(Path::new("/nowhere/probe")).unwrap_err();
+        let error = program(Some(Path::new("/nowhere/probe"))).unwrap_err();
         assert!(error.to_string().contains("/nowhere/probe"), "{error}");
     }
 }

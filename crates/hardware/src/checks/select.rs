@@ -82,6 +82,17 @@ pub(crate) fn selected<'a>(facts: &'a Facts, policy: &SriovPolicy) -> Vec<&'a Pc
     }
 }
 
+/// Addresses of the physical functions on which a trial tells something: those that
+/// some policy selects, that have SR-IOV, and whose functions are ours to create.
+#[must_use]
+pub fn trial_targets(facts: &Facts, requirements: &Requirements) -> Vec<String> {
+    wanted(facts, requirements)
+        .iter()
+        .filter(|wanted| !wanted.external() && wanted.device.sriov.is_some())
+        .map(|wanted| wanted.device.address.clone())
+        .collect()
+}
+
 /// Every function that some policy selects, once.
 pub(crate) fn wanted<'a>(facts: &'a Facts, requirements: &'a Requirements) -> Vec<Wanted<'a>> {
     let mut all: Vec<Wanted<'a>> = Vec::new();
