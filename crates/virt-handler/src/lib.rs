@@ -50,15 +50,25 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 /// When the node is not what a handler needs (paths, certificates, ports) or a
 /// part that must run for ever ended.
 pub async fn run(settings: Settings, shutdown: Shutdown) -> anyhow::Result<()> {
-    node::install_helper(&settings)?;
     let health = Health::new();
+    let probes = std::net::SocketAddr::from(([0, 0, 0, 0], settings.health_port));
+    let probes = kube_kit::health::serve(probes, health.clone(), shutdown.clone());
+    let mut probes = std::pin::pin!(probes);
+    let _alone = tokio::select! {
+        alone = node::alone(&settings) => alone?,
+        outcome = &mut probes => {
+            outcome.context("health server")?;
+            return Ok(());
+        }
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    node::install_helper(&settings)?;
     let client = kube_kit::client()?;
     let watcher = host::inotify::Watcher::new().context("opening inotify")?;
     let plugins = deviceplugin::start(&settings, &watcher, &shutdown);
     let guests = Arc::new(guest::Guests::new(&settings, client.clone(), watcher));
-    let probes = std::net::SocketAddr::from(([0, 0, 0, 0], settings.health_port));
     tokio::select! {
-        outcome = kube_kit::health::serve(probes, health.clone(), shutdown.clone()) => {
+        outcome = &mut probes => {
             outcome.context("health server")?;
         }
         outcome = streams::serve(&settings, Arc::clone(&guests), health.clone(), shutdown.clone()) => {

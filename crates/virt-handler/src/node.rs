@@ -1,5 +1,6 @@
 //! The node itself: its label and heartbeat, and the helper on its disk.
 
+use std::fs::{File, TryLockError};
 use std::num::NonZero;
 use std::path::Path;
 use std::time::Duration;
@@ -23,6 +24,45 @@ const BEAT: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(5);
 /// Executable by everyone, writable by root.
 const EXECUTABLE: u32 = 0o755;
+
+/// Name of the file in our directory whose lock says that a handler works here.
+const LOCK: &str = "virt-handler.lock";
+/// Between tries for the lock. Only a handler that is one too many tries.
+const TRY: Duration = Duration::from_secs(1);
+
+/// Waits until no other handler works on this node: two would take each
+/// other's plugin sockets away, without end. The kernel frees the lock with the
+/// process, however that ends; it holds as long as the value is kept.
+///
+/// # Errors
+/// When our directory on the node cannot be written.
+pub(crate) async fn alone(settings: &Settings) -> anyhow::Result<File> {
+    std::fs::create_dir_all(&settings.state_dir)
+        .with_context(|| format!("making {}", settings.state_dir.display()))?;
+    let path = settings.state_dir.join(LOCK);
+    let mut options = File::options();
+    let lock = options.create(true).truncate(false).write(true).open(&path);
+    let lock = lock.with_context(|| format!("opening {}", path.display()))?;
+    let mut told = false;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) if told => {}
+            Err(TryLockError::WouldBlock) => {
+                told = true;
+                tracing::warn!(
+                    node = settings.node_name,
+                    "expected no other virt-handler on this node, found {} locked; waiting for the other's end",
+                    path.display()
+                );
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("locking {}", path.display()));
+            }
+        }
+        tokio::time::sleep(TRY).await;
+    }
+}
 
 /// Puts the containerDisk helper where the device plugin hands it out from.
 /// Containers that have the old one mounted keep it.
@@ -97,4 +137,26 @@ pub(crate) async fn heartbeat(
 /// Now, in whole seconds, as RFC 3339.
 fn now() -> String {
     decide::plan::whole_seconds(jiff::Timestamp::now()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::ffi::OsString;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_handler_waits_until_the_first_has_ended() {
+        let root = tempfile::tempdir().unwrap();
+        let args = ["--node-name", "node", "--state-dir"].map(OsString::from);
+        let directory = root.path().join("state").into_os_string();
+        let settings = Settings::parse(args.into_iter().chain([directory]).collect()).unwrap();
+        let first = alone(&settings).await.unwrap();
+        let second = alone(&settings);
+        let mut second = std::pin::pin!(second);
+        let early = tokio::time::timeout(Duration::from_secs(60), &mut second).await;
+        assert!(early.is_err(), "two handlers work");
+        drop(first);
+        let _second = second.await.unwrap();
+    }
 }

@@ -14,6 +14,7 @@ pub(super) fn apply(observed: &Observed<'_>, status: &mut VmiStatus, events: &mu
     if phase == status.phase {
         return;
     }
+    let before = status.phase;
     status.phase = phase;
     status.reason = reason.to_owned();
     status
@@ -24,7 +25,12 @@ pub(super) fn apply(observed: &Observed<'_>, status: &mut VmiStatus, events: &mu
         phase_transition_timestamp: Time(whole_seconds(observed.now)),
     });
     match phase {
-        Phase::Running => events.push(news("Started", "VirtualMachineInstance started.")),
+        Phase::Running => {
+            if before == Phase::Scheduled {
+                events.push(news("Created", "VirtualMachineInstance defined."));
+            }
+            events.push(news("Started", "VirtualMachineInstance started."));
+        }
         Phase::Succeeded => {
             events.push(news("Stopped", "The VirtualMachineInstance was shut down."))
         }

@@ -164,7 +164,7 @@ fn a_killed_guest_without_acpi_or_grace_has_succeeded() {
 fn a_started_guest_is_told_whole_in_one_patch_and_then_rests() {
     let mut world = World::new("Scheduled", Some(DomainPhase::Running));
     let plan = world.settle();
-    assert_eq!(reasons(&plan), ["Started"]);
+    assert_eq!(reasons(&plan), ["Created", "Started"]);
     let patch = plan.patch.unwrap();
     assert_eq!(patch["metadata"]["resourceVersion"], "7");
     let status = world.vmi.status.clone().unwrap();
