@@ -5,8 +5,7 @@
 //! (`kubevirt.io:system:node:virt-handler`), under the cluster's own authority.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
@@ -20,11 +19,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::files::{self, Stamp};
-use super::{CERTIFICATE_FILE, KEY_FILE, TlsError};
-
-/// Stamps are not looked at more often than this.
-const LOOK: Duration = Duration::from_secs(1);
+use super::reload::{Files, Reloaded};
+use super::{TlsError, files};
 
 /// Common names of our nodes' servers begin with this.
 const NODE_PREFIX: &str = "kubevirt.io:system:node:";
@@ -32,18 +28,8 @@ const NODE_PREFIX: &str = "kubevirt.io:system:node:";
 /// A client's certificates, read again when their files change.
 #[derive(Debug)]
 pub struct ClientTls {
-    certificate: PathBuf,
-    key: PathBuf,
-    ca: PathBuf,
     peer: String,
-    current: Mutex<Current>,
-}
-
-#[derive(Debug)]
-struct Current {
-    config: Arc<ClientConfig>,
-    stamps: [Stamp; 3],
-    looked: Instant,
+    config: Reloaded<ClientConfig>,
 }
 
 impl ClientTls {
@@ -59,49 +45,17 @@ impl ClientTls {
         peer: &str,
     ) -> Result<Self, TlsError> {
         crate::start::install_crypto_provider();
-        let dir = dir.into();
-        let (certificate, key) = (dir.join(CERTIFICATE_FILE), dir.join(KEY_FILE));
-        let ca = files::ca_file(ca.into());
-        let stamps = stamps(&certificate, &key, &ca);
-        let config = Arc::new(build(&certificate, &key, &ca, peer)?);
-        let current = Current {
-            config,
-            stamps,
-            looked: Instant::now(),
-        };
+        let files = Files::in_dir(&dir.into(), Some(ca.into()));
         Ok(Self {
-            certificate,
-            key,
-            ca,
+            config: Reloaded::new(files, |files| build(files, peer))?,
             peer: peer.to_owned(),
-            current: Mutex::new(current),
         })
     }
 
     /// The configuration as of now.
     #[must_use]
     pub fn config(&self) -> Arc<ClientConfig> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.looked.elapsed() >= LOOK {
-            current.looked = Instant::now();
-            let stamps = stamps(&self.certificate, &self.key, &self.ca);
-            if stamps != current.stamps {
-                match build(&self.certificate, &self.key, &self.ca, &self.peer) {
-                    Ok(config) => {
-                        tracing::info!(certificate = %self.certificate.display(), "certificates reloaded");
-                        current.config = Arc::new(config);
-                        current.stamps = stamps;
-                    }
-                    Err(error) => {
-                        tracing::warn!(
-                            "keeping the old certificates: {:#}",
-                            anyhow::Error::from(error)
-                        );
-                    }
-                }
-            }
-        }
-        Arc::clone(&current.config)
+        self.config.get(|files| build(files, &self.peer))
     }
 
     /// Negotiates TLS on a connection that we opened.
@@ -124,34 +78,24 @@ impl ClientTls {
 /// When a file is missing or bad.
 pub fn client_config(dir: &Path, ca: &Path) -> Result<Arc<ClientConfig>, TlsError> {
     crate::start::install_crypto_provider();
-    let ca = files::ca_file(ca.to_owned());
-    Ok(Arc::new(build(
-        &dir.join(CERTIFICATE_FILE),
-        &dir.join(KEY_FILE),
-        &ca,
-        NODE_PREFIX,
-    )?))
+    let files = Files::in_dir(dir, Some(ca.to_owned()));
+    Ok(Arc::new(build(&files, NODE_PREFIX)?))
 }
 
-fn stamps(certificate: &Path, key: &Path, ca: &Path) -> [Stamp; 3] {
-    [
-        files::stamp(certificate),
-        files::stamp(key),
-        files::stamp(ca),
-    ]
-}
-
-fn build(certificate: &Path, key: &Path, ca: &Path, peer: &str) -> Result<ClientConfig, TlsError> {
+fn build(of: &Files, peer: &str) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = RoleVerifier {
-        roots: files::roots(ca)?,
+        roots: match &of.ca {
+            Some(ca) => files::roots(ca)?,
+            None => RootCertStore::empty(),
+        },
         provider,
         peer: peer.to_owned(),
     };
     let mut config = ClientConfig::builder()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_auth_cert(files::chain(certificate)?, files::key(key)?)?;
+        .with_client_auth_cert(files::chain(&of.certificate)?, files::key(&of.key)?)?;
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
     Ok(config)

@@ -8,6 +8,7 @@
 
 mod client;
 mod files;
+mod reload;
 mod server;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,7 @@
 //! The server's side.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
@@ -10,29 +9,16 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::files::{self, Stamp};
-use super::{CERTIFICATE_FILE, KEY_FILE, TlsError};
-
-/// Stamps are not looked at more often than this.
-const LOOK: Duration = Duration::from_secs(1);
+use super::reload::{Files, Reloaded};
+use super::{TlsError, files};
 
 /// A server's certificates, read again when their files change.
 #[derive(Debug)]
 pub struct ServerTls {
-    certificate: PathBuf,
-    key: PathBuf,
-    client_ca: Option<PathBuf>,
     client_names: Vec<String>,
-    current: Mutex<Current>,
-}
-
-#[derive(Debug)]
-struct Current {
-    config: Arc<ServerConfig>,
-    stamps: [Stamp; 3],
-    looked: Instant,
+    config: Reloaded<ServerConfig>,
     /// CA certificates for clients that may, but need not, prove who they are.
-    optional_ca: Option<Vec<u8>>,
+    optional_ca: Mutex<Option<Vec<u8>>>,
 }
 
 impl ServerTls {
@@ -44,23 +30,11 @@ impl ServerTls {
     /// When a file is missing or bad.
     pub fn from_dir(dir: impl Into<PathBuf>, client_ca: Option<PathBuf>) -> Result<Self, TlsError> {
         crate::start::install_crypto_provider();
-        let dir = dir.into();
-        let (certificate, key) = (dir.join(CERTIFICATE_FILE), dir.join(KEY_FILE));
-        let client_ca = client_ca.map(files::ca_file);
-        let stamps = stamps(&certificate, &key, client_ca.as_deref());
-        let config = Arc::new(build(&certificate, &key, client_ca.as_deref(), None)?);
-        let current = Current {
-            config,
-            stamps,
-            looked: Instant::now(),
-            optional_ca: None,
-        };
+        let files = Files::in_dir(&dir.into(), client_ca);
         Ok(Self {
-            certificate,
-            key,
-            client_ca,
             client_names: Vec::new(),
-            current: Mutex::new(current),
+            config: Reloaded::new(files, |files| build(files, None))?,
+            optional_ca: Mutex::default(),
         })
     }
 
@@ -82,50 +56,26 @@ impl ServerTls {
     /// # Errors
     /// When `pem` holds no usable certificate; the last one stays in use.
     pub fn set_optional_client_ca(&self, pem: Option<Vec<u8>>) -> Result<(), TlsError> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.optional_ca == pem {
-            return Ok(());
+        let mut optional_ca = self.optional_ca();
+        if *optional_ca != pem {
+            self.config.rebuild(|files| build(files, pem.as_deref()))?;
+            *optional_ca = pem;
         }
-        current.config = Arc::new(build(
-            &self.certificate,
-            &self.key,
-            self.client_ca.as_deref(),
-            pem.as_deref(),
-        )?);
-        current.optional_ca = pem;
         Ok(())
     }
 
     /// The configuration as of now.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.looked.elapsed() >= LOOK {
-            current.looked = Instant::now();
-            let stamps = stamps(&self.certificate, &self.key, self.client_ca.as_deref());
-            if stamps != current.stamps {
-                let optional = current.optional_ca.as_deref();
-                match build(
-                    &self.certificate,
-                    &self.key,
-                    self.client_ca.as_deref(),
-                    optional,
-                ) {
-                    Ok(config) => {
-                        tracing::info!(certificate = %self.certificate.display(), "certificates reloaded");
-                        current.config = Arc::new(config);
-                        current.stamps = stamps;
-                    }
-                    Err(error) => {
-                        tracing::warn!(
-                            "keeping the old certificates: {:#}",
-                            anyhow::Error::from(error)
-                        );
-                    }
-                }
-            }
-        }
-        Arc::clone(&current.config)
+        let optional_ca = self.optional_ca();
+        self.config
+            .get(|files| build(files, optional_ca.as_deref()))
+    }
+
+    fn optional_ca(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.optional_ca
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Negotiates TLS on an accepted connection.
@@ -151,22 +101,9 @@ impl ServerTls {
     }
 }
 
-fn stamps(certificate: &Path, key: &Path, ca: Option<&Path>) -> [Stamp; 3] {
-    [
-        files::stamp(certificate),
-        files::stamp(key),
-        ca.and_then(files::stamp),
-    ]
-}
-
-fn build(
-    certificate: &Path,
-    key: &Path,
-    required_ca: Option<&Path>,
-    optional_ca: Option<&[u8]>,
-) -> Result<ServerConfig, TlsError> {
+fn build(of: &Files, optional_ca: Option<&[u8]>) -> Result<ServerConfig, TlsError> {
     let builder = ServerConfig::builder();
-    let builder = match (required_ca, optional_ca) {
+    let builder = match (&of.ca, optional_ca) {
         (Some(path), _) => {
             let roots = files::roots(path)?;
             builder
@@ -182,7 +119,8 @@ fn build(
         }
         (None, None) => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_single_cert(files::chain(certificate)?, files::key(key)?)?;
+    let mut config =
+        builder.with_single_cert(files::chain(&of.certificate)?, files::key(&of.key)?)?;
     // Connections between components are few and long: remembering sessions
     // would cost more memory than it saves time.
     config.session_storage = Arc::new(NoServerSessionStorage {});
