@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use api::subresource::VersionInfo;
+use api::subresource::{RestartOptions, StartOptions, StopOptions, VersionInfo};
 use decide::admission::ClusterConfig;
 use decide::subresource::Refusal;
 use http::Request;
@@ -178,11 +178,11 @@ impl App {
     {
         let target = &call.target;
         match target.action {
-            Action::Start => lifecycle::start(self, target, request).await,
-            Action::Stop => lifecycle::stop(self, target, request).await,
-            Action::Restart => lifecycle::restart(self, target, request).await,
-            Action::Pause => lifecycle::pause(self, target, request).await,
-            Action::Unpause => lifecycle::unpause(self, target, request).await,
+            Action::Start => lifecycle::machine::<StartOptions, _>(self, target, request).await,
+            Action::Stop => lifecycle::machine::<StopOptions, _>(self, target, request).await,
+            Action::Restart => lifecycle::machine::<RestartOptions, _>(self, target, request).await,
+            Action::Pause => lifecycle::pause(self, target, request, true).await,
+            Action::Unpause => lifecycle::pause(self, target, request, false).await,
             Action::SoftReboot => lifecycle::soft_reboot(self, target).await,
             Action::Reset => lifecycle::reset(self, target).await,
             Action::Console => stream::serve(self, call, Kind::Console, request).await,

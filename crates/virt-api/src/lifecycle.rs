@@ -23,53 +23,90 @@ const BODY: usize = 64 * 1024;
 /// between our reading and our patch.
 const TRIES: u32 = 4;
 
-pub(crate) async fn start<B>(
+/// What is asked of a VirtualMachine: the body of its request, and the decision.
+pub(crate) trait MachineVerb: DeserializeOwned + Default {
+    /// Looks at the body alone, before anything is read.
+    fn check(&self) -> Result<(), Refusal> {
+        Ok(())
+    }
+    /// What to patch.
+    fn decide(&self, vm: &Value, vmi: Option<&Value>) -> Result<Plan, Refusal>;
+    /// The body's `dryRun`.
+    fn dry_run(&self) -> &[String];
+}
+
+impl MachineVerb for StartOptions {
+    fn decide(&self, vm: &Value, vmi: Option<&Value>) -> Result<Plan, Refusal> {
+        decision::start(vm, vmi, self)
+    }
+    fn dry_run(&self) -> &[String] {
+        &self.dry_run
+    }
+}
+
+impl MachineVerb for StopOptions {
+    fn decide(&self, vm: &Value, vmi: Option<&Value>) -> Result<Plan, Refusal> {
+        decision::stop(vm, vmi, self)
+    }
+    fn dry_run(&self) -> &[String] {
+        &self.dry_run
+    }
+}
+
+impl MachineVerb for RestartOptions {
+    fn check(&self) -> Result<(), Refusal> {
+        decision::restart_options(self)
+    }
+    fn decide(&self, vm: &Value, vmi: Option<&Value>) -> Result<Plan, Refusal> {
+        decision::restart(vm, vmi, self)
+    }
+    fn dry_run(&self) -> &[String] {
+        &self.dry_run
+    }
+}
+
+/// start, stop or restart, by its options: reads, decides and patches, again
+/// when somebody was faster. Success is 202.
+pub(crate) async fn machine<V, B>(
     app: &Arc<App>,
     target: &Target<'_>,
     request: Request<B>,
 ) -> Result<Answer, Refusal>
 where
+    V: MachineVerb,
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let options: StartOptions = options(request).await?;
-    let decide = |vm: &Value, vmi: Option<&Value>| decision::start(vm, vmi, &options);
-    patched(app, target, &options.dry_run, decide).await
+    let verb: V = options(request).await?;
+    verb.check()?;
+    let dry_run = is_dry_run(verb.dry_run())?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let vm = app.machine(target).await?;
+        let vmi = app.find(Resource::Instance, target).await?;
+        let plan = verb.decide(&vm, vmi.as_ref())?;
+        match app.carry_out(target, &plan, dry_run).await {
+            Ok(()) => return Ok(answer::empty(202)),
+            Err(Failure::Raced(_)) if tries < TRIES => {}
+            Err(Failure::Raced(why)) => {
+                return Err(Refusal::conflict(
+                    target.resource.subject(),
+                    target.name,
+                    &why,
+                ));
+            }
+            Err(Failure::Refused(why)) => return Err(Refusal::internal(why)),
+        }
+    }
 }
 
-pub(crate) async fn stop<B>(
-    app: &Arc<App>,
-    target: &Target<'_>,
-    request: Request<B>,
-) -> Result<Answer, Refusal>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let options: StopOptions = options(request).await?;
-    let decide = |vm: &Value, vmi: Option<&Value>| decision::stop(vm, vmi, &options);
-    patched(app, target, &options.dry_run, decide).await
-}
-
-pub(crate) async fn restart<B>(
-    app: &Arc<App>,
-    target: &Target<'_>,
-    request: Request<B>,
-) -> Result<Answer, Refusal>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let options: RestartOptions = options(request).await?;
-    decision::restart_options(&options)?;
-    let decide = |vm: &Value, vmi: Option<&Value>| decision::restart(vm, vmi, &options);
-    patched(app, target, &options.dry_run, decide).await
-}
-
+/// Stops the vCPUs, or lets them go on.
 pub(crate) async fn pause<B>(
     app: &Arc<App>,
     target: &Target<'_>,
     request: Request<B>,
+    paused: bool,
 ) -> Result<Answer, Refusal>
 where
     B: Body<Data = Bytes>,
@@ -77,24 +114,15 @@ where
 {
     let options: PauseOptions = options(request).await?;
     let vmi = app.instance(target).await?;
-    decision::pause(&vmi)?;
-    told(app, target, &vmi, "pause", &options).await
-}
-
-pub(crate) async fn unpause<B>(
-    app: &Arc<App>,
-    target: &Target<'_>,
-    request: Request<B>,
-) -> Result<Answer, Refusal>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let options: PauseOptions = options(request).await?;
-    let vm = app.find(Resource::Machine, target).await?;
-    let vmi = app.instance(target).await?;
-    decision::unpause(vm.as_ref(), &vmi)?;
-    told(app, target, &vmi, "unpause", &options).await
+    let verb = if paused {
+        decision::pause(&vmi)?;
+        "pause"
+    } else {
+        let vm = app.find(Resource::Machine, target).await?;
+        decision::unpause(vm.as_ref(), &vmi)?;
+        "unpause"
+    };
+    told(app, target, &vmi, verb, &options).await
 }
 
 /// A reboot that the guest does itself. Upstream takes no options.
@@ -109,35 +137,6 @@ pub(crate) async fn reset(app: &Arc<App>, target: &Target<'_>) -> Result<Answer,
     let vmi = app.instance(target).await?;
     let outcome = told(app, target, &vmi, "reset", &PauseOptions::default()).await;
     outcome.map_err(|refusal| decision::reset_failed(&vmi, refusal))
-}
-
-/// Reads, decides and patches, again when somebody was faster. Success is 202.
-async fn patched(
-    app: &Arc<App>,
-    target: &Target<'_>,
-    dry_run: &[String],
-    decide: impl Fn(&Value, Option<&Value>) -> Result<Plan, Refusal>,
-) -> Result<Answer, Refusal> {
-    let dry_run = is_dry_run(dry_run)?;
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let vm = app.machine(target).await?;
-        let vmi = app.find(Resource::Instance, target).await?;
-        let plan = decide(&vm, vmi.as_ref())?;
-        match app.carry_out(target, &plan, dry_run).await {
-            Ok(()) => return Ok(answer::empty(202)),
-            Err(Failure::Raced(_)) if tries < TRIES => {}
-            Err(Failure::Raced(why)) => {
-                return Err(Refusal::conflict(
-                    target.resource.subject(),
-                    target.name,
-                    &why,
-                ));
-            }
-            Err(Failure::Refused(why)) => return Err(Refusal::internal(why)),
-        }
-    }
 }
 
 /// Passes the verb to the instance's node. Success is 200.
