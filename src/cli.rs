@@ -318,6 +318,9 @@ pub(crate) struct DeployArgs {
     /// Seconds to wait for the control plane.
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]
     pub(crate) timeout: u64,
+    /// A check of preflight that shall not stop the deployment; may be repeated.
+    #[arg(long, value_name = "ID")]
+    pub(crate) skip: Vec<String>,
     /// Show what would change, change nothing.
     #[arg(long)]
     pub(crate) check: bool,

@@ -110,6 +110,7 @@ fn extra_vars(
         "kubevirt_emulation": settings.emulation,
         "kubevirt_edgevirt_binary": binary,
         "kubevirt_wait_seconds": args.timeout,
+        "preflight_skip": args.skip,
         "images_dir": images,
     });
     // The embedded cluster's is what the role takes, unless the inventory says otherwise.

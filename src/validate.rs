@@ -1,5 +1,7 @@
 //! `edgevirt validate`: asks a cluster whether the control plane works, by effect.
 
+mod rollout;
+
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -13,8 +15,10 @@ use crate::cli::{Format, ValidateArgs};
 use crate::cluster;
 use crate::output::{Output, Tone};
 
-/// Deployments of the control plane, as the walk-through lists them.
+/// Deployments of the control plane, as the walk-through lists them; virt-operator first.
 const DEPLOYMENTS: [&str; 3] = ["virt-operator", "virt-api", "virt-controller"];
+/// Its DaemonSet.
+const HANDLER: &str = "virt-handler";
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
@@ -69,10 +73,31 @@ pub(crate) fn run(args: &ValidateArgs, out: &Output) -> anyhow::Result<ExitCode>
 
 async fn look(client: &Client, namespace: &str) -> Vec<Finding> {
     let mut findings = vec![kubevirt(client, namespace).await];
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let mut image = None;
     for name in DEPLOYMENTS {
-        findings.push(deployment(client, namespace, name).await);
+        let found = deployments.get(name).await;
+        // virt-operator is the first, and says what image the others shall have.
+        if let Ok(object) = &found
+            && image.is_none()
+        {
+            image = rollout::image_of_components(object);
+        }
+        let result = found.map_err(|error| error.to_string());
+        findings.push(finding(
+            name,
+            result.and_then(|object| rollout::deployment(&object, image.as_deref())),
+        ));
     }
-    findings.push(handler(client, namespace).await);
+    let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
+    let result = daemon_sets
+        .get(HANDLER)
+        .await
+        .map_err(|error| error.to_string());
+    findings.push(finding(
+        HANDLER,
+        result.and_then(|object| rollout::daemon_set(&object, image.as_deref())),
+    ));
     findings.push(subresources(client).await);
     findings.push(devices(client).await);
     findings
@@ -98,7 +123,11 @@ async fn kubevirt(client: &Client, namespace: &str) -> Finding {
                 if api::condition::is_true(&status.conditions, "Available")
                     && status.phase == "Deployed"
                 {
-                    Ok(format!("{}, Available", status.phase))
+                    if status.observed_deployment_id == status.target_deployment_id {
+                        Ok(format!("{}, Available", status.phase))
+                    } else {
+                        Err("an update is under way".to_owned())
+                    }
                 } else {
                     Err(format!(
                         "phase {:?}, not Available: {}",
@@ -111,47 +140,6 @@ async fn kubevirt(client: &Client, namespace: &str) -> Finding {
         },
     };
     finding("KubeVirt", result)
-}
-
-async fn deployment(client: &Client, namespace: &str, name: &str) -> Finding {
-    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let result = api
-        .get(name)
-        .await
-        .map_err(|e| e.to_string())
-        .and_then(|d| {
-            let wanted = d.spec.and_then(|s| s.replicas).unwrap_or(1);
-            let ready = d.status.and_then(|s| s.ready_replicas).unwrap_or(0);
-            let text = format!("{ready} of {wanted} ready");
-            if ready >= wanted && wanted > 0 {
-                Ok(text)
-            } else {
-                Err(text)
-            }
-        });
-    finding(name, result)
-}
-
-async fn handler(client: &Client, namespace: &str) -> Finding {
-    let api: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
-    let result = api
-        .get("virt-handler")
-        .await
-        .map_err(|e| e.to_string())
-        .and_then(|d| {
-            let status = d.status.unwrap_or_default();
-            let text = format!(
-                "{} of {} ready",
-                status.number_ready, status.desired_number_scheduled
-            );
-            let all = status.number_ready >= status.desired_number_scheduled;
-            if all && status.desired_number_scheduled > 0 {
-                Ok(text)
-            } else {
-                Err(text)
-            }
-        });
-    finding("virt-handler", result)
 }
 
 /// The aggregated API answers through the API server.

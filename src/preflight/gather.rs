@@ -17,6 +17,8 @@ pub(super) struct Means {
     program: Vec<u8>,
     limits: Limits,
     trial: bool,
+    /// Nobody wants to know whether a guest runs, so none is run.
+    skip_kvm_run: bool,
     disk: PathBuf,
 }
 
@@ -38,6 +40,7 @@ impl Means {
             },
             limits: limits(args),
             trial: args.probe,
+            skip_kvm_run: args.skip.iter().any(|id| id == "kvm.run"),
             disk: args.disk.clone(),
         })
     }
@@ -97,6 +100,7 @@ fn local(root: &Path, means: &Means, asked: &Requirements) -> anyhow::Result<Gat
     let options = probe::Options {
         root: root.to_owned(),
         space: vec![means.disk.clone()],
+        skip_kvm_run: means.skip_kvm_run,
         ..probe::Options::default()
     };
     let journal = Path::new(trial::DIRECTORY);
@@ -146,7 +150,12 @@ fn remote(
         }
         Ok((facts(&outcome.stdout)?, after))
     };
-    let (mut facts, mut after) = run("gather")?;
+    let gather = if means.skip_kvm_run {
+        "gather --skip-kvm-run"
+    } else {
+        "gather"
+    };
+    let (mut facts, mut after) = run(gather)?;
     if means.trial {
         // Which functions to try is known only now.
         let trials: Vec<String> = hardware::trial_targets(&facts, asked)
@@ -155,7 +164,7 @@ fn remote(
             .map(|address| format!("--trial {address}"))
             .collect();
         if !trials.is_empty() {
-            (facts, after) = run(&format!("gather {}", trials.join(" ")))?;
+            (facts, after) = run(&format!("{gather} {}", trials.join(" ")))?;
         }
     }
     connection.close(&deadline);
