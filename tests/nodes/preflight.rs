@@ -35,7 +35,7 @@ impl Report {
         let nodes = self.document["nodes"].as_array().expect("nodes");
         nodes
             .iter()
-            .find(|node| node["name"] == name)
+            .find(|node| node["node"] == name)
             .unwrap_or_else(|| panic!("no node {name} in {}", self.document))
     }
 
@@ -72,9 +72,6 @@ pub(crate) fn start(dir: &Path, hosts: &[(&str, Value)], more: &[&str]) -> Child
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    if let Some(program) = std::env::var_os("EDGEVIRT_PROBE") {
-        command.arg("--probe-program").arg(program);
-    }
     command.spawn().expect("edgevirt")
 }
 

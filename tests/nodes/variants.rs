@@ -88,6 +88,8 @@ variants! {
     the_nic_of_the_connection_is_refused: "ssh-over-pf",
     a_missing_vfio_module_is_found: "no-vfio",
     missing_huge_pages_are_found: "no-hugepages",
+    an_empty_disk_is_for_ceph: "empty-disk",
     a_disk_of_an_older_ceph_is_found: "ceph-disk",
     a_disk_of_lvm_is_found: "lvm-disk",
+    a_kernel_told_off_by_its_bootloader_is_found: "grub",
 }

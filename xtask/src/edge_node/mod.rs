@@ -3,11 +3,13 @@
 //! ```text
 //! apt -> kernel  -> vmlinux (QEMU starts it without unpacking: three seconds less under emulation)
 //!     -> busybox, dropbear, modules, testbed/edge-node/rootfs -> initrd
+//!     -> a shell, Python, GRUB -> a disk for the node that boots by itself
 //!     -> QEMU with its libraries and firmware: none need be installed
 //! ```
 //! Nothing here needs a privilege. What was built is in a directory named after all that went in, so that a
 //! second run finds it done; `current` points to it.
 
+mod grub;
 mod kernel;
 mod keys;
 mod programs;
@@ -79,7 +81,7 @@ const PACKAGES: [&str; 7] = [
 /// The kernel is Debian's for real machines: the cloud's has no igb and no vfio.
 const KERNEL: &str = "linux-image-amd64";
 /// Raised when the way of building changes, so that what an earlier way built is not taken for new.
-const REVISION: u32 = 1;
+const REVISION: u32 = 5;
 
 /// Does what was asked for.
 pub(crate) fn run(repository: &Path, args: &Args) -> anyhow::Result<()> {
@@ -138,11 +140,12 @@ fn build(repository: &Path, cache: &Path) -> anyhow::Result<()> {
     let kernel = apt.dependency(KERNEL, "linux-image-6")?;
     let mut trees = apt.closure(&PACKAGES)?;
     trees.extend(apt.exactly(&[&kernel])?);
-    let root = Root::new(&trees)?;
+    let own = apt.closure(&grub::PACKAGES)?;
+    let root = Root::new(&[trees, own.clone()].concat())?;
 
     let tools = programs::Programs::collect(&root, &out.join("tools"))?;
     let keys = Keys::make(&tools, &out.join("keys"))?;
-    let tree = node(repository, &root, &keys)?;
+    let tree = node(repository, &root, &keys, None)?;
     apt.record(&out)?;
     let name = name_of(&tree, &fs::read(out.join("packages.json"))?, cache)?;
     let dir = out.join(&name);
@@ -159,6 +162,9 @@ fn build(repository: &Path, cache: &Path) -> anyhow::Result<()> {
         kernel::extract(&root, &tools, &partial.join("vmlinux"))?;
         programs::Programs::collect(&root, &partial.join("qemu"))?;
         programs::firmware(&root, &partial.join("firmware"))?;
+        let debian = node(repository, &root, &keys, Some(&Root::new(&own)?))?;
+        let disk = partial.join("disk.raw");
+        grub::make(&root, &tools, debian, &partial, &disk)?;
         fs::rename(&partial, &dir)?;
     }
     let current = out.join("current");
@@ -171,8 +177,13 @@ fn build(repository: &Path, cache: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The tree of the node's initial file system, which is all the disk it has.
-fn node(repository: &Path, root: &Root, keys: &Keys) -> anyhow::Result<Tree> {
+/// The tree of a node's file system; `packages` are those that it has as they are.
+fn node(
+    repository: &Path,
+    root: &Root,
+    keys: &Keys,
+    packages: Option<&Root>,
+) -> anyhow::Result<Tree> {
     let testbed = repository.join("testbed/edge-node");
     let overlay = testbed.join("rootfs");
     let mut tree = Tree::owned_by(0, 0);
@@ -181,6 +192,9 @@ fn node(repository: &Path, root: &Root, keys: &Keys) -> anyhow::Result<Tree> {
         tree.dir(dir, 0o700)?;
     }
     initramfs::copy_overlay(&overlay, &overlay, &mut tree)?;
+    if let Some(packages) = packages {
+        packages.copy_all(&mut tree)?;
+    }
     tree.file("etc/shadow", fs::read(overlay.join("etc/shadow"))?, 0o600)?;
     tree.file("root/.ssh/authorized_keys", keys.user.as_str(), 0o600)?;
     tree.file(

@@ -10,7 +10,8 @@ use oci::{Kind, Source, Tree};
 use crate::images::root::Root;
 
 /// What the builder and the nodes call.
-const PROGRAMS: [&str; 3] = [
+const PROGRAMS: [&str; 4] = [
+    "usr/bin/grub-mkimage",
     "usr/bin/qemu-system-x86_64",
     "usr/bin/dropbearkey",
     "usr/bin/xz",

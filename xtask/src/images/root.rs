@@ -95,6 +95,17 @@ impl Root {
         Ok(into.file(&merged(path), file.to_owned(), mode)?)
     }
 
+    /// Copies everything, links as links.
+    pub(crate) fn copy_all(&self, into: &mut Tree) -> anyhow::Result<()> {
+        for (path, node) in &self.nodes {
+            match node {
+                Node::Link(target) => into.symlink(path, target)?,
+                Node::File(_) => self.copy(path, into)?,
+            }
+        }
+        Ok(())
+    }
+
     /// Copies programs with the loader and every library that they need.
     pub(crate) fn copy_programs(&self, programs: &[&str], into: &mut Tree) -> anyhow::Result<()> {
         let mut seen = BTreeSet::new();

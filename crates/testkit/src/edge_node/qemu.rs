@@ -8,7 +8,7 @@
 //!   where interrupts are remapped: `no_timer_check`, as on any hypervisor it knows;
 //! - with a thread for each processor QEMU now and then ends itself while the firmware maps a device
 //!   (`iotlb_to_section: Assertion`); one thread for both costs no more;
-//! - `panic=-1` with `-no-reboot` makes a kernel panic the end of QEMU instead of silence.
+//! - `panic=-1` with `reboot=shutdown` makes a kernel panic the end of QEMU instead of silence.
 
 use std::path::Path;
 
@@ -33,7 +33,6 @@ pub(super) fn words(testbed: &Testbed, variant: &Variant, dir: &Path, port: u16)
         &file("qemu/qemu-system-x86_64"),
         "-nodefaults",
         "-no-user-config",
-        "-no-reboot",
         "-display",
         "none",
         "-L",
@@ -48,12 +47,6 @@ pub(super) fn words(testbed: &Testbed, variant: &Variant, dir: &Path, port: u16)
         &variant.cpu,
         "-m",
         &MEMORY.to_string(),
-        "-kernel",
-        &file("vmlinux"),
-        "-initrd",
-        &file("initrd"),
-        "-append",
-        &kernel_words(variant),
         "-serial",
         &format!("file:{}", run("console.log")),
         "-pidfile",
@@ -66,15 +59,34 @@ pub(super) fn words(testbed: &Testbed, variant: &Variant, dir: &Path, port: u16)
     .map(str::to_owned)
     .to_vec();
     let mut add = |option: &str, value: String| words.extend([option.to_owned(), value]);
+    if variant.own_disk {
+        // Its writes go with QEMU.
+        let disk = file("disk.raw");
+        add(
+            "-drive",
+            format!("file={disk},format=raw,if=none,id=root,snapshot=on,cache=unsafe"),
+        );
+        add(
+            "-device",
+            "virtio-blk-pci,drive=root,serial=ROOT0,bootindex=1".into(),
+        );
+    } else {
+        add("-kernel", file("vmlinux"));
+        add("-initrd", file("initrd"));
+        add("-append", kernel_words(variant));
+        // A kernel that panics ends QEMU.
+        add("-action", "reboot=shutdown".into());
+    }
     match variant.iommu {
         Iommu::Intel => add("-device", intel("on")),
         Iommu::IntelNoRemapping => add("-device", intel("off")),
         Iommu::Amd => add("-device", "amd-iommu,intremap=off".into()),
         Iommu::None => {}
     }
-    // Nothing but the forwarded port leads in, and nothing leads out.
-    let management = format!("user,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22");
-    let guests = "user,restrict=on,net=10.9.0.0/24";
+    // Nothing but the forwarded port leads in, and nothing leads out. IPv6 is off because user networking would offer
+    // itself as the default route on every link.
+    let management = format!("user,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:{port}-:22");
+    let guests = "user,restrict=on,ipv6=off,net=10.9.0.0/24";
     let (first, mac) = if variant.ssh_over_nic {
         (management, MANAGEMENT_MAC)
     } else {
@@ -98,7 +110,7 @@ pub(super) fn words(testbed: &Testbed, variant: &Variant, dir: &Path, port: u16)
             add("-device", format!("e1000e,{nic},multifunction=on,addr=0.0"));
             add(
                 "-netdev",
-                "user,restrict=on,net=10.10.0.0/24,id=more".into(),
+                "user,restrict=on,ipv6=off,net=10.10.0.0/24,id=more".into(),
             );
             add(
                 "-device",

@@ -36,6 +36,10 @@ pub struct Variant {
     /// What the spare disk holds.
     #[serde(default)]
     pub disk: Disk,
+    /// It boots from a disk of its own through the BIOS and GRUB, with Debian's programs; `kernel` and `hugepages` are
+    /// then what /etc/default/grub of that disk says.
+    #[serde(default)]
+    pub own_disk: bool,
     /// What is asked of this node, as the inventory says it; with what is asked of all.
     #[serde(default)]
     pub asks: BTreeMap<String, serde_json::Value>,

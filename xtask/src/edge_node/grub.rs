@@ -1,0 +1,207 @@
+//! A disk with Debian's own programs that boots through the BIOS and GRUB: a node whose kernel command line is a file
+//! of its own, and which can reboot.
+//!
+//! The packages are unpacked and none of their scripts run; the first program is that of the other nodes. What
+//! `grub-install` does on a device is done here on a file, so that no device is needed: GRUB's boot.img into the first
+//! sector, its core image after it (GRUB manual, "BIOS installation").
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use oci::{Kind, Source, Tree};
+
+use super::programs::Programs;
+use crate::images::guest::{cpio, initramfs, modules};
+use crate::images::root::Root;
+
+/// Packages of the node, with all they depend on: a shell and tools, the bootloader, Python for Ansible.
+pub(super) const PACKAGES: [&str; 9] = [
+    "base-files",
+    "dash",
+    "coreutils",
+    "sed",
+    "grep",
+    "gettext-base",
+    "grub2-common",
+    "grub-pc-bin",
+    "python3",
+];
+/// Length of a sector.
+const SECTOR: u64 = 512;
+/// The partition's first sector; the core image lies before it.
+const START: u64 = 2048;
+/// The disk's length in bytes; what is never written takes no room.
+const DISK: u64 = 1 << 30;
+/// What the core image needs to find grub.cfg.
+const GRUB_MODULES: [&str; 6] = ["biosdisk", "part_msdos", "ext2", "normal", "serial", "terminal"];
+/// What the core image does first: it speaks where the kernel does.
+const GRUB_EARLY: &str = "serial --unit=0\nterminal_output serial\n";
+/// What the kernel needs before it has its root.
+const EARLY_MODULES: &str = "virtio_pci virtio_blk crc32c_generic ext4";
+/// What is written on the partition.
+const LABEL: &str = "edgeroot";
+/// The command line that the node begins with, as /etc/default/grub has it.
+const LINUX: &str = "console=ttyS0 quiet panic=-1 no_timer_check intel_iommu=off hugepages=16";
+/// The first program before the root is there.
+const EARLY: &str = r#"#!/bin/busybox sh
+export PATH=/bin
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t sysfs sysfs /sys
+/bin/busybox mount -t devtmpfs dev /dev
+for name in virtio_pci virtio_blk crc32c_generic ext4; do /bin/busybox modprobe "$name"; done
+for word in $(/bin/busybox cat /proc/cmdline); do
+  case $word in root=*) root=${word#root=} ;; esac
+done
+case $root in UUID=*|LABEL=*) root=$(/bin/busybox findfs "$root") ;; esac
+/bin/busybox mount -t ext4 "$root" /mnt
+/bin/busybox umount /dev /sys /proc
+exec /bin/busybox switch_root /mnt /init
+"#;
+
+/// Makes the disk from the node's tree. `root` has the packages above and the kernel's.
+pub(super) fn make(
+    root: &Root,
+    tools: &Programs,
+    mut tree: Tree,
+    work: &Path,
+    disk: &Path,
+) -> anyhow::Result<()> {
+    let kernel = root
+        .below("boot")
+        .into_iter()
+        .find_map(|path| path.strip_prefix("boot/vmlinuz-"))
+        .context("the kernel's package has no /boot/vmlinuz-*")?
+        .to_owned();
+    tree.file("boot/grub/grub.cfg", first_menu(&kernel).as_str(), 0o600)?;
+    let defaults = format!(
+        "GRUB_DEFAULT=0\nGRUB_TIMEOUT=0\nGRUB_DISTRIBUTOR=Debian\nGRUB_CMDLINE_LINUX_DEFAULT=\"\"\n\
+         GRUB_CMDLINE_LINUX=\"{LINUX}\"\nGRUB_TERMINAL=serial\nGRUB_DISABLE_OS_PROBER=true\n"
+    );
+    tree.file("etc/default/grub", defaults.as_str(), 0o644)?;
+    tree.file(&format!("boot/initrd.img-{kernel}"), early(root)?, 0o644)?;
+    for path in ["boot/vmlinuz-", "boot/config-"] {
+        root.copy(&format!("{path}{kernel}"), &mut tree)?;
+    }
+    let modules: Vec<String> = root
+        .below("usr/lib/grub/i386-pc")
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    for path in &modules {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let file = root.find(path)?.to_owned();
+        tree.file(&format!("boot/grub/i386-pc/{name}"), file, 0o644)?;
+    }
+    let top = work.join("root");
+    write_out(&tree, &top)?;
+    let file = OpenOptions::new().write(true).create_new(true).open(disk)?;
+    file.set_len(DISK)?;
+    file_system(&top, disk)?;
+    boot_code(root, tools, work, &file)?;
+    fs::remove_dir_all(&top).with_context(|| top.display().to_string())
+}
+
+/// The menu until update-grub writes another.
+fn first_menu(kernel: &str) -> String {
+    format!(
+        "linux /boot/vmlinuz-{kernel} root=LABEL={LABEL} rw {LINUX}\ninitrd /boot/initrd.img-{kernel}\nboot\n"
+    )
+}
+
+/// The initial file system: busybox, the modules for the disk, a program that goes on from there.
+fn early(root: &Root) -> anyhow::Result<Vec<u8>> {
+    let mut tree = Tree::owned_by(0, 0);
+    for dir in ["dev", "proc", "sys", "mnt"] {
+        tree.dir(dir, 0o755)?;
+    }
+    tree.symlink("lib", "usr/lib")?;
+    tree.file("init", EARLY, 0o755)?;
+    tree.file("bin/busybox", root.find("bin/busybox")?.to_owned(), 0o755)?;
+    let _ = modules::copy_with_aliases(root, EARLY_MODULES, &mut tree)?;
+    Ok(initramfs::lz4(&cpio::archive(&tree)?))
+}
+
+/// Writes the tree as files, for mke2fs.
+fn write_out(tree: &Tree, top: &Path) -> anyhow::Result<()> {
+    if top.exists() {
+        fs::remove_dir_all(top)?;
+    }
+    fs::create_dir_all(top)?;
+    for (path, kind, mode) in tree.entries() {
+        let to = top.join(path);
+        let wrong = || to.display().to_string();
+        match kind {
+            Kind::Dir => fs::create_dir_all(&to).with_context(wrong)?,
+            Kind::Symlink(target) => {
+                symlink(target, &to).with_context(wrong)?;
+                continue;
+            }
+            Kind::File(Source::Bytes(bytes)) => fs::write(&to, bytes).with_context(wrong)?,
+            Kind::File(Source::Path(file)) => {
+                let _ = fs::copy(file, &to).with_context(wrong)?;
+            }
+        }
+        fs::set_permissions(&to, fs::Permissions::from_mode(mode)).with_context(wrong)?;
+    }
+    Ok(())
+}
+
+fn file_system(top: &Path, disk: &Path) -> anyhow::Result<()> {
+    let kib = (DISK - START * SECTOR) / 1024;
+    let output = Command::new("mke2fs")
+        .args(["-q", "-F", "-t", "ext4", "-L", LABEL, "-E"])
+        .arg(format!(
+            "offset={},lazy_itable_init=1,lazy_journal_init=1",
+            START * SECTOR
+        ))
+        .arg("-d")
+        .args([top, disk])
+        .arg(format!("{kib}k"))
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .output()
+        .context("mke2fs is not there; install e2fsprogs")?;
+    if !output.status.success() {
+        bail!("mke2fs: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+/// Boot code, the table of partitions, GRUB's core image.
+fn boot_code(root: &Root, tools: &Programs, work: &Path, disk: &File) -> anyhow::Result<()> {
+    let library = root
+        .find("usr/lib/grub/i386-pc/boot.img")?
+        .parent()
+        .context("boot.img has no directory")?;
+    let (core, config) = (work.join("core.img"), work.join("core.cfg"));
+    fs::write(&config, GRUB_EARLY)?;
+    let shown = |path: &Path| path.display().to_string();
+    let (to, config, from) = (shown(&core), shown(&config), shown(library));
+    let mut words = vec!["-O", "i386-pc", "-d", &from, "-c", &config, "-o", &to];
+    words.extend(["-p", "(hd0,msdos1)/boot/grub"]);
+    words.extend(GRUB_MODULES);
+    let _ = tools.run("grub-mkimage", &words)?;
+    let core = fs::read(&core)?;
+    if core.len() as u64 > (START - 1) * SECTOR {
+        bail!(
+            "GRUB's core image has {} bytes, too many before the partition",
+            core.len()
+        );
+    }
+    let mut first = fs::read(library.join("boot.img"))?;
+    first.resize(512, 0);
+    // There boot.img has code for floppy disks, which is no table of partitions.
+    first[446..510].fill(0);
+    let entry = &mut first[446..462];
+    // Active; addresses by cylinder are out of range on purpose, so that only those by sector count.
+    entry.copy_from_slice(&[
+        0x80, 0xfe, 0xff, 0xff, 0x83, 0xfe, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0,
+    ]);
+    entry[8..12].copy_from_slice(&u32::try_from(START)?.to_le_bytes());
+    entry[12..].copy_from_slice(&u32::try_from(DISK / SECTOR - START)?.to_le_bytes());
+    first[510..].copy_from_slice(&[0x55, 0xaa]);
+    disk.write_all_at(&first, 0)?;
+    Ok(disk.write_all_at(&core, SECTOR)?)
+}
