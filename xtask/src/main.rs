@@ -19,6 +19,8 @@ enum Chore {
     Check,
     /// Build the container images and the demo guest.
     Images(images::Args),
+    /// Build the static program that preflight runs on nodes.
+    Probe(images::ProbeArgs),
     /// Build and start the nodes that the preflight checks are tested on.
     EdgeNode(edge_node::Args),
 }
@@ -31,6 +33,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Gen(args) => r#gen::run(root, &args),
         Chore::Check => check::run(),
         Chore::Images(args) => images::run(root, &args),
+        Chore::Probe(args) => images::probe(root, &args),
         Chore::EdgeNode(args) => edge_node::run(root, &args),
     }
 }

@@ -24,7 +24,7 @@ const COMPONENTS: [&str; 5] = [
 /// together, so a call that named fewer would compile much of it again.
 const PROGRAMS: [&str; 3] = ["edgevirt", "virtctl", "edgevirt-bin"];
 /// The packages of the static programs, all in one call for the same reason.
-const STATIC_PROGRAMS: [&str; 3] = ["container-disk", "guest-seed", "pause"];
+const STATIC_PROGRAMS: [&str; 4] = ["container-disk", "guest-seed", "pause", "probe"];
 
 /// The layer of our own programs.
 pub(super) fn virt(workshop: &Workshop, built: Option<&Path>) -> anyhow::Result<Tree> {
@@ -37,7 +37,7 @@ pub(super) fn virt(workshop: &Workshop, built: Option<&Path>) -> anyhow::Result<
     for name in COMPONENTS {
         tree.symlink(&format!("usr/bin/{name}"), "virt")?;
     }
-    let helper = static_program(workshop, "container-disk")?;
+    let helper = static_program(&workshop.repository, "container-disk")?;
     tree.file("usr/libexec/edgevirt/container-disk", helper, 0o755)?;
     Ok(tree)
 }
@@ -45,31 +45,30 @@ pub(super) fn virt(workshop: &Workshop, built: Option<&Path>) -> anyhow::Result<
 /// The pause image's one layer.
 pub(super) fn pause(workshop: &Workshop) -> anyhow::Result<Tree> {
     let mut tree = Tree::owned_by(0, 0);
-    tree.file("pause", static_program(workshop, "pause")?, 0o755)?;
+    tree.file(
+        "pause",
+        static_program(&workshop.repository, "pause")?,
+        0o755,
+    )?;
     Ok(tree)
 }
 
 /// The demo guest's own program.
 pub(super) fn guest_seed(workshop: &Workshop) -> anyhow::Result<PathBuf> {
-    static_program(workshop, "guest-seed")
+    static_program(&workshop.repository, "guest-seed")
 }
 
-fn static_program(workshop: &Workshop, package: &str) -> anyhow::Result<PathBuf> {
+/// The program that preflight runs on nodes.
+pub(super) fn probe(repository: &Path) -> anyhow::Result<PathBuf> {
+    static_program(repository, "probe")
+}
+
+fn static_program(repository: &Path, package: &str) -> anyhow::Result<PathBuf> {
     let flags = "-C target-feature=+crt-static";
     // A directory of their own: these change seldom and need not wait for a build of everything else.
-    let directory = workshop
-        .repository
-        .join("target/static")
-        .display()
-        .to_string();
+    let directory = repository.join("target/static").display().to_string();
     let target = ["--target", STATIC_TARGET, "--target-dir", &directory];
-    cargo(
-        &workshop.repository,
-        &STATIC_PROGRAMS,
-        &target,
-        Some(flags),
-        package,
-    )
+    cargo(repository, &STATIC_PROGRAMS, &target, Some(flags), package)
 }
 
 /// Builds packages and gives the program that cargo says it made of one of them.

@@ -48,6 +48,25 @@ pub(crate) struct Args {
     refresh: bool,
 }
 
+/// Where the probe goes.
+#[derive(clap::Args, Debug)]
+pub(crate) struct ProbeArgs {
+    /// Directory for the program `edgevirt-probe`.
+    #[arg(long, default_value = "target/release")]
+    out: PathBuf,
+}
+
+/// Builds the program that preflight runs on nodes: static, because it is pushed to machines of any distribution.
+pub(crate) fn probe(repository: &Path, args: &ProbeArgs) -> anyhow::Result<()> {
+    let built = build::probe(repository)?;
+    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
+    // Renamed into place: one that runs is not written over.
+    let place = args.out.join("edgevirt-probe");
+    let fresh = args.out.join(".edgevirt-probe.new");
+    std::fs::copy(&built, &fresh).with_context(|| fresh.display().to_string())?;
+    std::fs::rename(&fresh, &place).with_context(|| place.display().to_string())
+}
+
 /// The images there are.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
