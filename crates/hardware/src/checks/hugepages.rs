@@ -116,8 +116,12 @@ fn one(facts: &Facts, requirements: &Requirements, wanted: &HugepagesWanted) -> 
             },
         );
     }
-    let total: u64 = pages.iter().map(|pages| pages.total).sum();
-    let free: u64 = pages.iter().map(|pages| pages.free).sum();
+    let total: u64 = pages
+        .iter()
+        .fold(0, |sum, pages| sum.saturating_add(pages.total));
+    let free: u64 = pages
+        .iter()
+        .fold(0, |sum, pages| sum.saturating_add(pages.free));
     let paths: Vec<String> = pages
         .iter()
         .map(|pages| {
@@ -190,8 +194,7 @@ fn at_boot(facts: &Facts, requirements: &Requirements, page: u64) -> String {
         .collect();
     let count = if per_node.is_empty() {
         of_size()
-            .map(|wanted| wanted.count)
-            .sum::<u64>()
+            .fold(0_u64, |sum, wanted| sum.saturating_add(wanted.count))
             .to_string()
     } else {
         per_node.join(",")

@@ -199,7 +199,12 @@ fn run(facts: &Facts, requirements: &Requirements) -> Vec<Finding> {
     };
     Finding::new(
         status,
-        format!("/dev/kvm opens, but {guest} does not run: {error}"),
+        // The gatherer may have named the device itself.
+        if error.starts_with("/dev/kvm") {
+            error.to_owned()
+        } else {
+            format!("/dev/kvm opens, but {guest} does not run: {error}")
+        },
         remedy,
     )
     .alone()
