@@ -113,6 +113,7 @@ endif
 
 build: native ## Build the programs
 	$(BUILD_DATA) $(BUILD)
+	$(BUILD_DATA) cargo xtask probe --out $(PROGRAMS)
 
 images: build ## Make the container images and the demo guest
 	$(BUILD_DATA) cargo xtask images --out $(IMAGES)
