@@ -106,6 +106,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    #[allow(clippy::needless_pass_by_value, reason = "tables read better")]
     fn vmi(source: serde_json::Value) -> VirtualMachineInstance {
         serde_json::from_value(json!({
             "metadata": {"name": "a"},
