@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn found(status: serde_json::Value, image: Option<&str>) -> Result<String, String> {
+    fn found(status: &serde_json::Value, image: Option<&str>) -> Result<String, String> {
         let object = json!({
             "metadata": {"generation": 2},
             "spec": {"replicas": 2, "selector": {}, "template": {"spec": {"containers": [
@@ -128,8 +128,8 @@ mod tests {
             status[key] = value.into();
             status
         };
-        assert_eq!(found(done.clone(), Some("new")).unwrap(), "2 of 2 ready");
-        assert_eq!(found(done.clone(), None).unwrap(), "2 of 2 ready");
+        assert_eq!(found(&done, Some("new")).unwrap(), "2 of 2 ready");
+        assert_eq!(found(&done, None).unwrap(), "2 of 2 ready");
         for (status, image, says) in [
             (done.clone(), "newer", "of new; virt-operator wants newer"),
             (with("observedGeneration", 1), "new", "not seen yet"),
@@ -138,7 +138,7 @@ mod tests {
             (with("readyReplicas", 1), "new", "1 of 2 ready"),
             (json!({}), "new", "0 of 2 ready"),
         ] {
-            let error = found(status, Some(image)).unwrap_err();
+            let error = found(&status, Some(image)).unwrap_err();
             assert!(error.contains(says), "expected {says:?} in {error}");
         }
     }
