@@ -132,7 +132,7 @@ fn remote(
 ) -> Result<Gathered, Failure> {
     let deadline = Deadline::new(means.limits.total, cancel);
     let mut connection = connection::open(target, means.limits, &deadline)?;
-    let mut run = |arguments: &str| -> Result<(Facts, i64), Failure> {
+    let mut run = |arguments: &str| -> Result<(Facts, (SystemTime, SystemTime)), Failure> {
         let outcome = push::run(
             &mut connection,
             &target.privilege,
@@ -140,7 +140,6 @@ fn remote(
             arguments,
             &deadline,
         )?;
-        let after = now_ms();
         if outcome.code != Some(0) {
             return Err(Failure::Command {
                 what: "the probe".to_owned(),
@@ -148,14 +147,14 @@ fn remote(
                 message: harmless(&outcome.stderr, 300),
             });
         }
-        Ok((facts(&outcome.stdout)?, after))
+        Ok((facts(&outcome.stdout)?, outcome.between))
     };
     let gather = if means.skip_kvm_run {
         "gather --skip-kvm-run"
     } else {
         "gather"
     };
-    let (mut facts, mut after) = run(gather)?;
+    let (mut facts, mut between) = run(gather)?;
     if means.trial {
         // Which functions to try is known only now.
         let trials: Vec<String> = hardware::trial_targets(&facts, asked)
@@ -164,25 +163,34 @@ fn remote(
             .map(|address| format!("--trial {address}"))
             .collect();
         if !trials.is_empty() {
-            (facts, after) = run(&format!("{gather} {}", trials.join(" ")))?;
+            (facts, between) = run(&format!("{gather} {}", trials.join(" ")))?;
         }
     }
     connection.close(&deadline);
-    // The probe reads the clock while it runs, shortly before its answer arrives. Half
-    // its own duration is the best guess of when.
-    let clock_offset_ms = facts.clock.unix_ms.map(|theirs| {
-        let ran = i64::try_from(facts.elapsed_ms).unwrap_or(0);
-        theirs - (after - ran / 2)
-    });
     Ok(Gathered {
+        clock_offset_ms: facts.clock.unix_ms.and_then(|theirs| {
+            let ran = i64::try_from(facts.elapsed_ms).unwrap_or(0);
+            clock_offset(theirs, ran, unix_ms(between.0), unix_ms(between.1))
+        }),
         facts,
-        clock_offset_ms,
     })
 }
 
-fn now_ms() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
+/// Uncertainty up to which a clock is compared to the millisecond.
+const SURE_MS: i64 = 200;
+
+/// The node's clock minus ours. It was read in the middle of the probe's run of `ran`
+/// milliseconds, some time between our two moments, so their middle is the best guess
+/// and half of what is left of their distance its uncertainty. On a slow link or a
+/// busy machine that is too much to say anything, unless the clock is far off.
+fn clock_offset(theirs: i64, ran: i64, sent: i64, answered: i64) -> Option<i64> {
+    let unsure = (answered - sent - ran).max(0) / 2;
+    let offset = theirs - (sent + answered) / 2;
+    (unsure <= SURE_MS || offset.abs() > 20 * unsure).then_some(offset)
+}
+
+fn unix_ms(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH)
         .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
@@ -216,6 +224,21 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
         assert!(facts(b"{}").is_ok());
+    }
+
+    #[test]
+    fn a_clock_is_compared_only_as_far_as_the_answer_was_quick() {
+        for (theirs, ran, sent, answered, expected) in [
+            (1_100, 0, 1_000, 1_200, Some(0)),
+            (61_100, 0, 1_000, 1_200, Some(60_000)),
+            (2_600, 3_000, 1_000, 4_200, Some(0)),
+            // The answer took a minute: a difference of seconds tells nothing.
+            (5_000, 0, 1_000, 61_000, None),
+            (10_000_000, 0, 1_000, 61_000, Some(9_969_000)),
+        ] {
+            let offset = clock_offset(theirs, ran, sent, answered);
+            assert_eq!(offset, expected, "{theirs}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One command on one channel: input in, bounded output out, always back in time.
 
 use std::io::{ErrorKind, Read, Write};
+use std::time::SystemTime;
 
 use super::connection::{Connection, lost};
 use super::{Deadline, Failure, Secret, harmless};
@@ -40,6 +41,9 @@ pub(crate) struct Outcome {
     pub(crate) ready: bool,
     /// End of standard error.
     pub(crate) stderr: Vec<u8>,
+    /// When the last input went out and when the first output after the ready line came
+    /// in: what the command did happened in between.
+    pub(crate) between: (SystemTime, SystemTime),
     /// Exit code; `None` if a signal ended it.
     pub(crate) code: Option<i32>,
     /// `exit code 3`, `signal KILL`.
@@ -109,6 +113,8 @@ pub(crate) fn run(
 
     let mut seen = Seen::default();
     let mut feed = Feed::new(job);
+    let mut sent = SystemTime::now();
+    let mut answered = None;
     let mut buffer = vec![0u8; 32 << 10];
     loop {
         let mut moved = false;
@@ -143,7 +149,13 @@ pub(crate) fn run(
                 remedy: "check the password; it was offered once only, so that no account gets locked",
             });
         }
-        moved |= feed.step(&seen, &mut channel, job.what)?;
+        if seen.ready && answered.is_none() && !seen.stdout.is_empty() {
+            answered = Some(SystemTime::now());
+        }
+        if feed.step(&seen, &mut channel, job.what)? {
+            sent = SystemTime::now();
+            moved = true;
+        }
         if !moved {
             connection.wait(deadline, job.what)?;
         }
@@ -153,6 +165,7 @@ pub(crate) fn run(
     let signal = channel.exit_signal().ok().and_then(|s| s.exit_signal);
     let code = channel.exit_status().unwrap_or(-1);
     Ok(Outcome {
+        between: (sent, answered.unwrap_or_else(SystemTime::now)),
         ready: seen.ready,
         stdout: seen.stdout,
         stderr: seen.stderr,
