@@ -67,7 +67,7 @@ impl Numbers {
 #[test]
 fn no_text_of_a_kernel_makes_a_parser_panic() {
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
-    for _ in 0..4000 {
+    for _ in 0..400 {
         let seed = TEXTS[numbers.below(TEXTS.len())];
         let text = seed.repeat(1 + numbers.below(3));
         let damaged = numbers.damaged(text.as_bytes());
@@ -78,7 +78,7 @@ fn no_text_of_a_kernel_makes_a_parser_panic() {
 #[test]
 fn no_bytes_of_firmware_or_a_disk_make_a_parser_panic() {
     let mut numbers = Numbers(0xd1b5_4a32_d192_ed03);
-    for _ in 0..2000 {
+    for _ in 0..200 {
         let seed = BYTES[numbers.below(BYTES.len())];
         // At the beginning and where a second block begins.
         let mut bytes = vec![0; [0, 512, 4096][numbers.below(3)]];
