@@ -14,7 +14,7 @@ const INTERRUPTED: i32 = 130;
 const SOON: Duration = Duration::from_secs(20);
 
 fn deploy(dir: &Path) -> Command {
-    let mut command = Command::new(edgevirt_program());
+    let mut command = Background::command(&edgevirt_program());
     command
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args(["deploy", "--log-dir", &path(&dir.join("log"))])
@@ -95,7 +95,7 @@ fn an_interrupted_demo_starts_the_vm_when_it_is_run_again() {
         ])
         .env("KUBECONFIG", &config));
     let demo = || {
-        let mut command = Command::new(edgevirt_program());
+        let mut command = Background::command(&edgevirt_program());
         command
             .args(["demo", "--kubeconfig", &path(&config)])
             .stdin(Stdio::null())

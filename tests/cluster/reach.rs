@@ -156,7 +156,7 @@ fn free_port() -> u16 {
 }
 
 fn virtctl(ns: &Namespace, words: &[&str]) -> Command {
-    let mut command = Command::new(virtctl_program());
+    let mut command = Background::command(&virtctl_program());
     command.args(["--namespace", ns.name()]).args(words);
     command
         .stdin(Stdio::piped())

@@ -11,6 +11,15 @@ pub struct Background {
 }
 
 impl Background {
+    /// A program that Ctrl-C ends, also where the tests themselves run in the background of a shell, which makes their
+    /// children ignore it.
+    #[must_use]
+    pub fn command(program: &str) -> Command {
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT", program]);
+        command
+    }
+
     /// Starts it.
     ///
     /// # Panics
