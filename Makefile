@@ -145,7 +145,9 @@ test: check test-nodes ## Everything in check, then the tests on booted nodes an
 # An emulated node is a busy processor while it boots: as many at once as there are processors, and one more.
 test-nodes: ## Boot every variant of testbed/edge-node and compare preflight's verdicts
 	EDGEVIRT_CACHE=$(CACHE) cargo xtask edge-node build
-	EDGEVIRT_CACHE=$(CACHE) cargo test --locked --features nodes --test nodes -- --test-threads=$$(($$(nproc) + 1))
+	cargo xtask probe --out target/nodes
+	EDGEVIRT_CACHE=$(CACHE) EDGEVIRT_PROBE=$(CURDIR)/target/nodes/edgevirt-probe \
+		cargo test --locked --features nodes --test nodes -- --test-threads=$$(($$(nproc) + 1))
 
 bench: build ## Measure memory, start times, requests and sizes beside their limits
 	cargo run --release --locked -p bench -- target/bench.json

@@ -12,7 +12,7 @@ const PF: &str = "/sys/bus/pci/devices/0000:01:00.0";
 fn state(node: &EdgeNode) -> String {
     node.ssh(&format!(
         "cat {PF}/sriov_numvfs {PF}/sriov_drivers_autoprobe; ls /sys/bus/pci/devices /dev/vfio 2>&1; \
-         cat /sys/bus/pci/devices/*/driver_override; ls /var/lib/edgevirt/probe 2>&1; ip -o link"
+         cat /sys/bus/pci/devices/*/driver_override; ls /var/lib/edgevirt/probe | grep -v '^lock$'; ip -o link"
     ))
     .expect_ok("state of the node")
 }

@@ -36,7 +36,14 @@ const START: u64 = 2048;
 /// The disk's length in bytes; what is never written takes no room.
 const DISK: u64 = 1 << 30;
 /// What the core image needs to find grub.cfg.
-const GRUB_MODULES: [&str; 6] = ["biosdisk", "part_msdos", "ext2", "normal", "serial", "terminal"];
+const GRUB_MODULES: [&str; 6] = [
+    "biosdisk",
+    "part_msdos",
+    "ext2",
+    "normal",
+    "serial",
+    "terminal",
+];
 /// What the core image does first: it speaks where the kernel does.
 const GRUB_EARLY: &str = "serial --unit=0\nterminal_output serial\n";
 /// What the kernel needs before it has its root.
