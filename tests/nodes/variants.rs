@@ -7,16 +7,28 @@ use testkit::edge_node::{EdgeNode, Testbed};
 
 use crate::preflight;
 
+/// How often a node may be asked again whether KVM runs a guest.
+const RUNS: u32 = 3;
+
 /// Boots the variant and compares each verdict with the one it must get.
 fn gets_its_verdicts(name: &str) {
     let testbed = Testbed::open().unwrap();
     let variant = testbed.variant(name).unwrap();
     let node = EdgeNode::boot(&testbed, name).unwrap();
-    let report = preflight::run(
-        node.dir(),
-        &[(name, preflight::host(&node, &variant.asks))],
-        &[],
-    );
+    let ask = || {
+        let hosts = [(name, preflight::host(&node, &variant.asks))];
+        preflight::run(node.dir(), &hosts, &[])
+    };
+    let mut report = ask();
+    // A guest in an emulated processor's KVM has its time limit too, which a busy machine can break: asked again, a
+    // node that cannot run one says the same.
+    let expected = variant.verdicts.get("kvm.run").map(String::as_str);
+    for _ in 0..RUNS {
+        if expected != Some("pass") || report.worst(name).get("kvm.run") == Some(&Status::Pass) {
+            break;
+        }
+        report = ask();
+    }
     let found = report.worst(name);
     let mut wrong = Vec::new();
     for (check, expected) in &variant.verdicts {
