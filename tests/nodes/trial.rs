@@ -8,11 +8,13 @@ use crate::preflight;
 /// The physical function of every node.
 const PF: &str = "/sys/bus/pci/devices/0000:01:00.0";
 
-/// All that a trial may change, as the node shows it.
+/// All that a trial may change, as the node shows it. Whether the card's link has come up
+/// after the boot, or is on its way again after its functions changed, is no part of it.
 fn state(node: &EdgeNode) -> String {
     node.ssh(&format!(
         "cat {PF}/sriov_numvfs {PF}/sriov_drivers_autoprobe; ls /sys/bus/pci/devices /dev/vfio 2>&1; \
-         cat /sys/bus/pci/devices/*/driver_override; ls /var/lib/edgevirt/probe | grep -v '^lock$'; ip -o link"
+         cat /sys/bus/pci/devices/*/driver_override; ls /var/lib/edgevirt/probe | grep -v '^lock$'; \
+         ip -o link | sed 's/NO-CARRIER,//; s/,LOWER_UP//'"
     ))
     .expect_ok("state of the node")
 }

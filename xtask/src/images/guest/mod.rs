@@ -22,14 +22,12 @@ pub(super) fn build(context: &mut Workshop) -> anyhow::Result<Tree> {
     let kernel = context
         .apt
         .dependency("linux-image-cloud-amd64", "linux-image-6")?;
-    let mut trees = context
-        .apt
-        .closure(&[
-            "busybox-static",
-            "dropbear-bin",
-            "openssh-sftp-server",
-            "qemu-guest-agent",
-        ])?;
+    let mut trees = context.apt.closure(&[
+        "busybox-static",
+        "dropbear-bin",
+        "openssh-sftp-server",
+        "qemu-guest-agent",
+    ])?;
     trees.extend(
         context
             .apt
