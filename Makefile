@@ -143,11 +143,11 @@ test: check test-nodes ## Everything in check, then the tests on booted nodes an
 	tests/run
 
 # An emulated node is a busy processor while it boots: as many at once as there are processors, and one more.
-test-nodes: ## Boot every variant of testbed/edge-node and compare preflight's verdicts
+test-nodes: build $(VENV_STAMP) ## Boot every variant of testbed/edge-node and compare preflight's verdicts
 	EDGEVIRT_CACHE=$(CACHE) cargo xtask edge-node build
-	cargo xtask probe --out target/nodes
-	EDGEVIRT_CACHE=$(CACHE) EDGEVIRT_PROBE=$(CURDIR)/target/nodes/edgevirt-probe \
+	EDGEVIRT_CACHE=$(CACHE) EDGEVIRT_PROBE=$(CURDIR)/$(PROGRAMS)/edgevirt-probe \
 		cargo test --locked --features nodes --test nodes -- --test-threads=$$(($$(nproc) + 1))
+	$(MOLECULE) test --scenario-name preflight
 
 bench: build ## Measure memory, start times, requests and sizes beside their limits
 	cargo run --release --locked -p bench -- target/bench.json
