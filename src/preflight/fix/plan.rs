@@ -129,20 +129,30 @@ impl Planner<'_> {
     }
 
     fn kernel_arguments(&mut self) {
-        // Pages of 1 GiB want contiguous memory, which only boot has for sure.
-        let gigantic: Vec<_> = self
-            .pages
-            .iter()
-            .filter(|((size, _), _)| *size >= GIB)
-            .map(|(key, count)| (*key, *count))
-            .collect();
-        for ((size, node), count) in gigantic {
-            self.pages.remove(&(size, node));
+        // Pages of 1 GiB want contiguous memory, which only boot has for sure. The kernel takes
+        // a size once and ignores it the second time, so one word lists all NUMA nodes
+        // (Documentation/admin-guide/kernel-parameters.txt, hugepages=).
+        let mut gigantic: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+        for ((size, node), count) in &self.pages {
+            if *size >= GIB {
+                gigantic.entry(*size).or_default().push(match node {
+                    Some(node) => format!("{node}:{count}"),
+                    None => count.to_string(),
+                });
+            }
+        }
+        self.pages.retain(|(size, _), _| *size < GIB);
+        for (size, counts) in gigantic {
+            // Pages anywhere come first in the order of keys; those of nodes say more.
+            let of_nodes: Vec<String> =
+                counts.iter().filter(|c| c.contains(':')).cloned().collect();
+            let counts = if of_nodes.is_empty() {
+                counts
+            } else {
+                of_nodes
+            };
             self.add.push(format!("hugepagesz={}G", size / GIB));
-            self.add.push(match node {
-                Some(node) => format!("hugepages={node}:{count}"),
-                None => format!("hugepages={count}"),
-            });
+            self.add.push(format!("hugepages={}", counts.join(",")));
         }
         if self.add.is_empty() && self.remove.is_empty() {
             return;
@@ -452,6 +462,23 @@ mod tests {
         assert_eq!(
             sourced(&files[GRUB], "", "").0,
             "intel_iommu=on hugepagesz=1G hugepages=1:8"
+        );
+    }
+
+    #[test]
+    fn gigantic_pages_of_several_nodes_are_one_word() {
+        let pages = |node| Fix::Hugepages {
+            size: GIB,
+            count: 16,
+            node: Some(node),
+        };
+        let files = after(
+            &plan(&debian(), &[pages(0), pages(1)], &BTreeMap::new()),
+            BTreeMap::new(),
+        );
+        assert_eq!(
+            sourced(&files[GRUB], "", "").0,
+            "hugepagesz=1G hugepages=0:16,1:16"
         );
     }
 
