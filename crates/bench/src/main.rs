@@ -5,6 +5,7 @@
 //! fails because a number is bad: a number is a finding, not a test.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod fleet;
 mod images;
 mod install;
 mod process;
@@ -59,7 +60,9 @@ async fn measure() -> anyhow::Result<Report> {
         step("start times, twenty at once");
         start::twenty_at_once(&world, &mut report).await?;
         step("the control plane made anew");
-        install::again(&world, &mut report).await
+        install::again(&world, &mut report).await?;
+        step("facts of a hundred nodes over SSH");
+        fleet::measure(&mut report)
     }
     .await;
     world.clean().await?;
