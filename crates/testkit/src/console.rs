@@ -87,7 +87,8 @@ impl Console {
         }
     }
 
-    /// Logs in as cirros at a fresh guest's prompt.
+    /// Logs in as cirros at a fresh guest's prompt, and waits until the guest has its address:
+    /// a busy machine may be slower to answer DHCP than the guest is to boot.
     ///
     /// # Panics
     /// When the guest does not let us in.
@@ -103,6 +104,8 @@ impl Console {
         self.expect("assword: ", Duration::from_secs(60));
         self.send("gocubsgo\r");
         self.expect("$ ", Duration::from_secs(60));
+        let _ =
+            self.run("for i in $(seq 30); do ip route | grep -q ^default && break; sleep 1; done");
     }
 
     /// Runs a command in the guest's shell; gives what it printed.
