@@ -138,6 +138,9 @@ impl World {
                 .items
                 .is_empty()
             {
+                // The kubelet takes sandboxes away after the objects: the next measurement
+                // would pay for the last one.
+                tokio::time::sleep(std::time::Duration::from_secs(5)).await;
                 return Ok(());
             }
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
