@@ -5,26 +5,8 @@ mod world;
 
 use hardware::Status::{Fail, Pass, Skip, Warn};
 use hardware::facts::{Attempt, CpuVendor, Facts};
-use hardware::{Requirements, Status, judge};
+use hardware::judge;
 use world::*;
-
-const fn case(
-    what: &'static str,
-    id: &'static str,
-    change: fn(&mut Facts, &mut Requirements),
-    status: Status,
-    evidence: &'static str,
-    remedy: &'static str,
-) -> Case {
-    Case {
-        what,
-        change,
-        id,
-        status,
-        evidence,
-        remedy,
-    }
-}
 
 #[test]
 fn a_node_that_has_all_that_is_asked_passes_everything_but_the_trial_that_was_not_run() {

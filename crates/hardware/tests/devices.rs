@@ -3,28 +3,10 @@
 
 mod world;
 
+use hardware::DeviceType;
 use hardware::Status::{Fail, Pass, Skip, Warn};
 use hardware::facts::*;
-use hardware::{DeviceType, Requirements, Status};
 use world::*;
-
-const fn case(
-    what: &'static str,
-    id: &'static str,
-    change: fn(&mut Facts, &mut Requirements),
-    status: Status,
-    evidence: &'static str,
-    remedy: &'static str,
-) -> Case {
-    Case {
-        what,
-        change,
-        id,
-        status,
-        evidence,
-        remedy,
-    }
-}
 
 fn sriov(facts: &mut Facts) -> &mut Sriov {
     pf(facts).sriov.as_mut().unwrap()

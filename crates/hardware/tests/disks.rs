@@ -5,26 +5,8 @@ mod world;
 
 use hardware::Status::{Fail, Pass, Skip, Warn};
 use hardware::facts::*;
-use hardware::{Fix, HugepagesWanted, Requirements, Status};
+use hardware::{Fix, HugepagesWanted};
 use world::*;
-
-const fn case(
-    what: &'static str,
-    id: &'static str,
-    change: fn(&mut Facts, &mut Requirements),
-    status: Status,
-    evidence: &'static str,
-    remedy: &'static str,
-) -> Case {
-    Case {
-        what,
-        change,
-        id,
-        status,
-        evidence,
-        remedy,
-    }
-}
 
 #[test]
 fn hugepages() {

@@ -4,27 +4,9 @@
 mod world;
 
 use hardware::Status::{Fail, Pass, Skip, Warn};
-use hardware::facts::{CpuVendor, Facts};
-use hardware::{Fix, Requirements, Status, judge};
+use hardware::facts::CpuVendor;
+use hardware::{Fix, judge};
 use world::*;
-
-const fn case(
-    what: &'static str,
-    id: &'static str,
-    change: fn(&mut Facts, &mut Requirements),
-    status: Status,
-    evidence: &'static str,
-    remedy: &'static str,
-) -> Case {
-    Case {
-        what,
-        change,
-        id,
-        status,
-        evidence,
-        remedy,
-    }
-}
 
 #[test]
 fn iommu() {

@@ -6,26 +6,8 @@ mod world;
 
 use hardware::Status::{Fail, Pass, Skip, Warn};
 use hardware::facts::*;
-use hardware::{Requirements, Role, Status, catalogue, check, explain, markdown};
+use hardware::{Requirements, Role, catalogue, check, explain, markdown};
 use world::*;
-
-const fn case(
-    what: &'static str,
-    id: &'static str,
-    change: fn(&mut Facts, &mut Requirements),
-    status: Status,
-    evidence: &'static str,
-    remedy: &'static str,
-) -> Case {
-    Case {
-        what,
-        change,
-        id,
-        status,
-        evidence,
-        remedy,
-    }
-}
 
 fn listen(facts: &mut Facts, port: u16, process: Option<&str>) {
     facts.network.listeners.as_mut().unwrap().push(Listener {

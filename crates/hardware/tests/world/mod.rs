@@ -406,6 +406,25 @@ pub(crate) struct Case {
     pub(crate) remedy: &'static str,
 }
 
+/// A row.
+pub(crate) const fn case(
+    what: &'static str,
+    id: &'static str,
+    change: fn(&mut Facts, &mut Requirements),
+    status: Status,
+    evidence: &'static str,
+    remedy: &'static str,
+) -> Case {
+    Case {
+        what,
+        change,
+        id,
+        status,
+        evidence,
+        remedy,
+    }
+}
+
 /// Runs rows on the node of which everything is asked.
 pub(crate) fn run(cases: &[Case]) {
     let mut wrong = Vec::new();
