@@ -10,6 +10,8 @@ INVENTORY ?= inventory/local.yml
 CACHE ?= /var/cache/edgevirt
 # What ansible-playbook shall be told besides, for example `ARGS=--check`.
 ARGS ?=
+# Sections of the benchmark; all when empty.
+ONLY ?=
 
 VENV := .venv
 VENV_STAMP := $(VENV)/.requirements
@@ -149,5 +151,5 @@ test-nodes: build $(VENV_STAMP) ## Boot every variant of testbed/edge-node and c
 		cargo test --locked --features nodes --test nodes -- --test-threads=$$(($$(nproc) + 1))
 	$(MOLECULE) test --scenario-name preflight
 
-bench: build ## Measure memory, start times, requests and sizes beside their limits
-	cargo run --release --locked -p bench -- target/bench.json
+bench: build ## Measure memory, start times, requests and sizes beside their limits; ONLY="single twenty" measures these
+	cargo run --release --locked -p bench -- target/bench.json $(ONLY)
