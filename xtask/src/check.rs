@@ -36,6 +36,8 @@ const ARROWS: [(&str, &[&str]); 22] = [
         &["api", "machine", "decide", "host", "kube-kit"],
     ),
     ("virt-launcher", &["api", "machine", "host"]),
+    ("imaging", &[]),
+    ("cdi", &["api", "decide", "kube-kit", "host", "imaging", "oci"]),
     ("virtctl", &["api"]),
     (
         "edgevirt-bin",
@@ -48,6 +50,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
             "virt-controller",
             "virt-handler",
             "virt-launcher",
+            "cdi",
         ],
     ),
     ("testkit", &["api", "oci"]),
