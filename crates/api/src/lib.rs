@@ -13,6 +13,7 @@ pub mod names;
 pub mod resource;
 pub mod schema;
 pub mod subresource;
+pub mod upload;
 pub mod vm;
 pub mod vmi;
 pub mod vmi_status;

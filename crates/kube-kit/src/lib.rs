@@ -8,11 +8,14 @@
 //! *Quiet*: nothing polls the API server; a watch renews itself about once in
 //! an hour, so an idle component costs next to no requests.
 
+pub mod access;
+pub mod answer;
 pub mod apply;
 pub mod args;
 pub mod certs;
 mod client;
 pub mod events;
+pub mod front_proxy;
 pub mod health;
 pub mod lease;
 pub mod metrics;

@@ -7,13 +7,13 @@ use decide::admission::ClusterConfig;
 use decide::subresource::Refusal;
 use http::Request;
 use hyper::body::{Body, Bytes};
+use kube_kit::front_proxy::FrontProxy;
 use kube_kit::health::Health;
 use kube_kit::serve::Peer;
 use serde_json::{Value, json};
 
 use crate::answer::{self, Answer};
 use crate::catalog::{Action, Fixed, Resource};
-use crate::front_proxy::FrontProxy;
 use crate::handler::Handlers;
 use crate::router::{self, Page, Route, Target};
 use crate::sessions::Sessions;

@@ -2,11 +2,8 @@
 //! Source of the mapping: KubeVirt pkg/virt-api/rest/authorizer.go.
 
 use http::Method;
+use kube_kit::front_proxy::User;
 use serde_json::{Value, json};
-
-use crate::front_proxy::User;
-
-const REVIEWS: &str = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
 
 /// Asks the API server whether `user` may do `method` on `path`: `None` when
 /// allowed, else the reason for the client.
@@ -23,31 +20,7 @@ pub(crate) async fn authorize(
         Ok(attributes) => attributes,
         Err(why) => return Ok(Some(why)),
     };
-    let review = json!({
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SubjectAccessReview",
-        "spec": {
-            "user": user.name,
-            "groups": user.groups,
-            "extra": user.extra,
-            "resourceAttributes": attributes,
-        },
-    });
-    let body = serde_json::to_vec(&review).map_err(kube::Error::SerdeError)?;
-    let request = http::Request::post(REVIEWS)
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .body(body)
-        .map_err(kube::Error::HttpError)?;
-    let answer: Value = client.request(request).await?;
-    if answer["status"]["allowed"] == true {
-        return Ok(None);
-    }
-    Ok(Some(
-        answer["status"]["reason"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned(),
-    ))
+    kube_kit::access::review(client, user, attributes).await
 }
 
 /// `resourceAttributes` of a request. Port and protocol of a port-forward are

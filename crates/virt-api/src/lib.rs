@@ -19,7 +19,6 @@ mod app;
 mod auth;
 mod catalog;
 mod discovery;
-mod front_proxy;
 mod handler;
 mod lifecycle;
 mod objects;

@@ -1,23 +1,18 @@
 //! The two things virt-api keeps in mind, each followed by a watch: the
 //! KubeVirt object's configuration and the front proxy's authority.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use decide::admission::ClusterConfig;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube_kit::front_proxy;
 use kube_kit::tls::ServerTls;
 use kube_kit::watch::{Event, Selector, watch};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::front_proxy::FrontProxy;
-
-/// Where the API server publishes its front proxy's authority.
-const AUTHENTICATION: (&str, &str) = ("kube-system", "extension-apiserver-authentication");
 
 /// The KubeVirt object with its spec as it was written: admission looks at
 /// fields that the typed model leaves out.
@@ -53,11 +48,7 @@ impl k8s_openapi::Metadata for RawKubeVirt {
 pub(crate) async fn follow(app: Arc<App>, tls: Arc<ServerTls>, client: kube::Client) {
     let mut kubevirts =
         watch::<RawKubeVirt>(client.clone(), &Selector::all().namespace(&app.namespace));
-    let (namespace, name) = AUTHENTICATION;
-    let selector = Selector::all()
-        .namespace(namespace)
-        .fields(&format!("metadata.name={name}"));
-    let mut maps = watch::<ConfigMap>(client, &selector);
+    let mut front_proxies = front_proxy::follow(client, tls);
     let (mut configured, mut trusting) = (false, false);
     loop {
         tokio::select! {
@@ -65,8 +56,11 @@ pub(crate) async fn follow(app: Arc<App>, tls: Arc<ServerTls>, client: kube::Cli
                 Some(event) => configured |= configure(&app, event),
                 None => return,
             },
-            event = maps.next() => match event {
-                Some(event) => trusting |= trust(&app, &tls, event),
+            known = front_proxies.next() => match known {
+                Some(front_proxy) => {
+                    app.set_front_proxy(front_proxy);
+                    trusting = true;
+                }
                 None => return,
             },
         }
@@ -91,41 +85,4 @@ fn configure(app: &App, event: Event<RawKubeVirt>) -> bool {
         app.set_config(config);
     }
     true
-}
-
-fn trust(app: &App, tls: &ServerTls, event: Event<ConfigMap>) -> bool {
-    let map = match event {
-        Event::Restarted(all) => all.into_iter().next(),
-        Event::Applied(one) => Some(one),
-        // It comes back; until then the last authority holds.
-        Event::Deleted(_) => return false,
-    };
-    let Some(data) = map.and_then(|map| map.data) else {
-        tracing::warn!(
-            "expected a front proxy's authority in ConfigMap {}/{}, found none",
-            AUTHENTICATION.0,
-            AUTHENTICATION.1
-        );
-        return false;
-    };
-    match accept(tls, &data) {
-        Ok(front_proxy) => {
-            app.set_front_proxy(front_proxy);
-            true
-        }
-        Err(why) => {
-            tracing::warn!("keeping the old front proxy's authority: {why}");
-            false
-        }
-    }
-}
-
-fn accept(tls: &ServerTls, data: &BTreeMap<String, String>) -> Result<FrontProxy, String> {
-    let ca = data.get("requestheader-client-ca-file").ok_or(
-        "expected key requestheader-client-ca-file in ConfigMap extension-apiserver-authentication",
-    )?;
-    let front_proxy = FrontProxy::from_data(data)?;
-    tls.set_optional_client_ca(Some(ca.clone().into_bytes()))
-        .map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
-    Ok(front_proxy)
 }

@@ -3,6 +3,7 @@
 //! A node's handler is reached by its pod's address, which is in no
 //! certificate; what it proves instead is its role, as the common name
 //! (`kubevirt.io:system:node:virt-handler`), under the cluster's own authority.
+//! A server behind a service proves the service's DNS name, as usual.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,8 +29,17 @@ const NODE_PREFIX: &str = "kubevirt.io:system:node:";
 /// A client's certificates, read again when their files change.
 #[derive(Debug)]
 pub struct ClientTls {
-    peer: String,
+    peer: Peer,
     config: Reloaded<ClientConfig>,
+}
+
+/// What a server must prove.
+#[derive(Debug)]
+enum Peer {
+    /// This common name, or one with this prefix if it ends in a colon.
+    Role(String),
+    /// The DNS name by which it is reached.
+    Host,
 }
 
 impl ClientTls {
@@ -44,11 +54,24 @@ impl ClientTls {
         ca: impl Into<PathBuf>,
         peer: &str,
     ) -> Result<Self, TlsError> {
+        Self::new(&dir.into(), ca.into(), Peer::Role(peer.to_owned()))
+    }
+
+    /// As [`ClientTls::from_dir`], for servers that prove the name they are
+    /// reached by; dial with [`ClientTls::connect_host`].
+    ///
+    /// # Errors
+    /// When a file is missing or bad.
+    pub fn to_hosts(dir: impl Into<PathBuf>, ca: impl Into<PathBuf>) -> Result<Self, TlsError> {
+        Self::new(&dir.into(), ca.into(), Peer::Host)
+    }
+
+    fn new(dir: &Path, ca: PathBuf, peer: Peer) -> Result<Self, TlsError> {
         crate::start::install_crypto_provider();
-        let files = Files::in_dir(&dir.into(), Some(ca.into()));
+        let files = Files::in_dir(dir, Some(ca));
         Ok(Self {
-            config: Reloaded::new(files, |files| build(files, peer))?,
-            peer: peer.to_owned(),
+            config: Reloaded::new(files, |files| build(files, &peer))?,
+            peer,
         })
     }
 
@@ -69,6 +92,22 @@ impl ClientTls {
             .connect(name, stream)
             .await?)
     }
+
+    /// Negotiates TLS on a connection that we opened to `host`, a DNS name.
+    ///
+    /// # Errors
+    /// When the handshake fails, or `host` is no DNS name or not what the server proves.
+    pub async fn connect_host(
+        &self,
+        host: &str,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, TlsError> {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
+        Ok(TlsConnector::from(self.config())
+            .connect(name, stream)
+            .await?)
+    }
 }
 
 /// A configuration, as of now, for dialling any of our nodes' servers with the
@@ -79,25 +118,34 @@ impl ClientTls {
 pub fn client_config(dir: &Path, ca: &Path) -> Result<Arc<ClientConfig>, TlsError> {
     crate::start::install_crypto_provider();
     let files = Files::in_dir(dir, Some(ca.to_owned()));
-    Ok(Arc::new(build(&files, NODE_PREFIX)?))
+    Ok(Arc::new(build(
+        &files,
+        &Peer::Role(NODE_PREFIX.to_owned()),
+    )?))
 }
 
-fn build(of: &Files, peer: &str) -> Result<ClientConfig, TlsError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = RoleVerifier {
-        roots: match &of.ca {
-            Some(ca) => files::roots(ca)?,
-            None => RootCertStore::empty(),
-        },
-        provider,
-        peer: peer.to_owned(),
+fn build(of: &Files, peer: &Peer) -> Result<ClientConfig, TlsError> {
+    let roots = match &of.ca {
+        Some(ca) => files::roots(ca)?,
+        None => RootCertStore::empty(),
     };
-    let mut config = ClientConfig::builder()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_auth_cert(files::chain(&of.certificate)?, files::key(&of.key)?)?;
+    let builder = match peer {
+        Peer::Host => ClientConfig::builder().with_root_certificates(roots),
+        Peer::Role(role) => {
+            let verifier = RoleVerifier {
+                roots,
+                provider: Arc::new(rustls::crypto::ring::default_provider()),
+                peer: role.clone(),
+            };
+            ClientConfig::builder()
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier))
+        }
+    };
+    let mut config =
+        builder.with_client_auth_cert(files::chain(&of.certificate)?, files::key(&of.key)?)?;
     config.resumption = Resumption::disabled();
-    config.enable_sni = false;
+    config.enable_sni = matches!(peer, Peer::Host);
     Ok(config)
 }
 

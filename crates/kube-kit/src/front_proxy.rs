@@ -6,22 +6,36 @@
 //! hold the certificate's common name against `requestheader-allowed-names`.
 
 use std::collections::BTreeMap;
+use std::future::ready;
+use std::sync::Arc;
 
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use k8s_openapi::api::core::v1::ConfigMap;
+
+use crate::serve::Peer;
+use crate::tls::ServerTls;
+use crate::watch::{Event, Selector, watch};
 use http::HeaderMap;
-use kube_kit::serve::Peer;
+
+/// Where the API server publishes its front proxy's authority.
+const AUTHENTICATION: (&str, &str) = ("kube-system", "extension-apiserver-authentication");
 
 /// Who asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct User {
-    pub(crate) name: String,
-    pub(crate) groups: Vec<String>,
-    pub(crate) extra: BTreeMap<String, Vec<String>>,
+pub struct User {
+    /// The user's name.
+    pub name: String,
+    /// The groups the user is in.
+    pub groups: Vec<String>,
+    /// What else the authenticator says, by key.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 /// How the front proxy is known and what it says where. Header names are in
 /// lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FrontProxy {
+pub struct FrontProxy {
     /// Common names that are accepted; any when empty.
     names: Vec<String>,
     user: Vec<String>,
@@ -46,7 +60,7 @@ impl FrontProxy {
     ///
     /// # Errors
     /// A sentence that names the key when a list is none.
-    pub(crate) fn from_data(data: &BTreeMap<String, String>) -> Result<Self, String> {
+    pub fn from_data(data: &BTreeMap<String, String>) -> Result<Self, String> {
         let list = |key: &str| -> Result<Vec<String>, String> {
             let text = data.get(key).map_or("", String::as_str);
             if text.is_empty() {
@@ -80,7 +94,7 @@ impl FrontProxy {
     /// # Errors
     /// The sentence for the client when the peer is not the front proxy, or it
     /// does not name a user and groups.
-    pub(crate) fn user(&self, peer: Option<&Peer>, headers: &HeaderMap) -> Result<User, String> {
+    pub fn user(&self, peer: Option<&Peer>, headers: &HeaderMap) -> Result<User, String> {
         let trusted = peer
             .filter(|peer| !peer.certificates.is_empty())
             .is_some_and(|peer| {
@@ -125,6 +139,53 @@ impl FrontProxy {
     }
 }
 
+/// Follows the cluster's settings: makes `tls` accept the front proxy's
+/// certificate and then tells how the front proxy is known. Never ends; settings
+/// that cannot be used are logged, and the last ones hold.
+pub fn follow(client: kube::Client, tls: Arc<ServerTls>) -> BoxStream<'static, FrontProxy> {
+    let (namespace, name) = AUTHENTICATION;
+    let selector = Selector::all()
+        .namespace(namespace)
+        .fields(&format!("metadata.name={name}"));
+    watch::<ConfigMap>(client, &selector)
+        .filter_map(move |event| ready(trust(&tls, event)))
+        .boxed()
+}
+
+fn trust(tls: &ServerTls, event: Event<ConfigMap>) -> Option<FrontProxy> {
+    let map = match event {
+        Event::Restarted(all) => all.into_iter().next(),
+        Event::Applied(one) => Some(one),
+        // It comes back; until then the last authority holds.
+        Event::Deleted(_) => return None,
+    };
+    let Some(data) = map.and_then(|map| map.data) else {
+        tracing::warn!(
+            "expected a front proxy's authority in ConfigMap {}/{}, found none",
+            AUTHENTICATION.0,
+            AUTHENTICATION.1
+        );
+        return None;
+    };
+    match accept(tls, &data) {
+        Ok(front_proxy) => Some(front_proxy),
+        Err(why) => {
+            tracing::warn!("keeping the old front proxy's authority: {why}");
+            None
+        }
+    }
+}
+
+fn accept(tls: &ServerTls, data: &BTreeMap<String, String>) -> Result<FrontProxy, String> {
+    let ca = data.get("requestheader-client-ca-file").ok_or(
+        "expected key requestheader-client-ca-file in ConfigMap extension-apiserver-authentication",
+    )?;
+    let front_proxy = FrontProxy::from_data(data)?;
+    tls.set_optional_client_ca(Some(ca.clone().into_bytes()))
+        .map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+    Ok(front_proxy)
+}
+
 fn text(value: &http::HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
@@ -156,7 +217,6 @@ fn percent_decode(key: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::sync::Arc;
 
     fn peer(name: Option<&str>) -> Peer {
         let certificates: Arc<[_]> = match name {
