@@ -45,6 +45,13 @@ pub const PROCESSORS_ANNOTATION: &str = "edgevirt.local/processors";
 /// Readiness gate and pod condition: true while the guest is not paused.
 pub const UNPAUSED_CONDITION: &str = "kubevirt.io/virtual-machine-unpaused";
 
+/// Annotation of a VM: `"false"` lets its DataVolumes be made at its first start only.
+pub const IMMEDIATE_DATA_VOLUMES_ANNOTATION: &str = "kubevirt.io/immediate-data-volume-creation";
+/// Annotation of a DataVolume that may take over a claim of its name. Source: CDI.
+pub const CLAIM_ADOPTION_ANNOTATION: &str = "cdi.kubevirt.io/allowClaimAdoption";
+/// Annotation of a claim that a worker of CDI fills: phase of the worker's pod. Source: CDI.
+pub const POPULATING_ANNOTATION: &str = "cdi.kubevirt.io/storage.pod.phase";
+
 /// Finalizer on VMIs: removed once the launcher pod is gone.
 pub const VMI_FINALIZER: &str = "kubevirt.io/foregroundDeleteVirtualMachine";
 /// Finalizer on VMs: removed once their VMI is gone.
@@ -87,6 +94,19 @@ pub const CLOUD_INIT_SECRETS_DIR: &str = "/var/run/kubevirt-secrets";
 pub const USER_DATA_DIR: &str = "userdata";
 /// See [`CLOUD_INIT_SECRETS_DIR`].
 pub const NETWORK_DATA_DIR: &str = "networkdata";
+/// Directory below [`PRIVATE_DIR`] of claims and host disks: `<volume>/disk.img`.
+/// Source of this and the four below: KubeVirt, pkg/host-disk and pkg/config.
+pub const DISKS_DIR: &str = "vmi-disks";
+/// Name of the image in the file system of a claim.
+pub const CLAIM_IMAGE: &str = "disk.img";
+/// Directory below [`PRIVATE_DIR`] of mounted ConfigMaps.
+pub const CONFIG_MAPS_DIR: &str = "config-map";
+/// Directory below [`PRIVATE_DIR`] of mounted Secrets.
+pub const SECRETS_DIR: &str = "secret";
+/// Directory below [`PRIVATE_DIR`] of mounted fields of the pod.
+pub const DOWNWARD_API_DIR: &str = "downwardapi";
+/// Where what a service account's pod is given is mounted, as in every pod.
+pub const SERVICE_ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Socket of the handler-launcher protocol ([`crate::launcher`]).
 pub const LAUNCHER_SOCKET: &str = "launcher.sock";
 /// Socket of the first serial port.

@@ -37,6 +37,20 @@ pub struct VmSpec {
     /// The VMI to make.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<VmiTemplate>,
+    /// DataVolumes that are made with the VM and deleted with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub data_volume_templates: Vec<DataVolumeTemplate>,
+}
+
+/// A DataVolume that is made with the VM.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DataVolumeTemplate {
+    /// Name, labels and annotations of the DataVolume.
+    pub metadata: ObjectMeta,
+    /// Its spec, as it is handed to CDI.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub spec: serde_json::Value,
 }
 
 /// When a VMI of a VM is to exist.

@@ -5,15 +5,20 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    Affinity, LocalObjectReference, PodDNSConfig, Toleration, TopologySpreadConstraint,
-};
+use k8s_openapi::api::core::v1::{Affinity, PodDNSConfig, Toleration, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 use crate::resource::kubevirt_kind;
 use crate::vmi_status::VmiStatus;
+
+mod volume;
+
+pub use volume::{
+    ClaimSource, CloudInit, ConfigMapSource, ContainerDisk, DataVolumeSource, DownwardApiSource,
+    EmptyDisk, Ephemeral, HostDisk, SecretSource, ServiceAccountSource, Volume,
+};
 
 /// One guest: made by a user or by a VirtualMachine, gone when the guest ends.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -379,7 +384,7 @@ pub struct I6300Esb {
     pub action: Option<String>,
 }
 
-/// A disk; exactly one of `disk`, `cdrom` is set, `disk` when none.
+/// A disk; exactly one of `disk`, `cdrom`, `lun` is set, `disk` when none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Disk {
@@ -391,6 +396,9 @@ pub struct Disk {
     /// A CD-ROM drive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cdrom: Option<CdromTarget>,
+    /// A SCSI device of the node's, whose commands the guest gives itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lun: Option<LunTarget>,
     /// Place in the boot order, from 1; unset disks come after, in the order of the list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot_order: Option<u32>,
@@ -403,6 +411,21 @@ pub struct Disk {
     /// `native` or `threads`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub io: Option<String>,
+    /// Several guests may have it at once.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shareable: bool,
+}
+
+/// A SCSI device of the node's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LunTarget {
+    /// `scsi`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bus: Option<String>,
+    /// The guest cannot write.
+    #[serde(rename = "readonly", skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
 }
 
 /// A hard disk.
@@ -517,87 +540,6 @@ pub struct DhcpPrivateOption {
     pub option: u8,
     /// Text.
     pub value: String,
-}
-
-/// Source of a disk's content; exactly one is set.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Volume {
-    /// Unique name.
-    pub name: String,
-    /// A disk image inside a container image; writes are lost with the VMI.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub container_disk: Option<ContainerDisk>,
-    /// cloud-init data in NoCloud form.
-    #[serde(rename = "cloudInitNoCloud", skip_serializing_if = "Option::is_none")]
-    pub cloud_init_no_cloud: Option<CloudInit>,
-    /// cloud-init data as a config drive.
-    #[serde(
-        rename = "cloudInitConfigDrive",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub cloud_init_config_drive: Option<CloudInit>,
-    /// An empty disk; writes are lost with the VMI.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub empty_disk: Option<EmptyDisk>,
-}
-
-impl Volume {
-    /// Its cloud-init data, of either form.
-    #[must_use]
-    pub fn cloud_init(&self) -> Option<&CloudInit> {
-        let no_cloud = self.cloud_init_no_cloud.as_ref();
-        no_cloud.or(self.cloud_init_config_drive.as_ref())
-    }
-}
-
-/// A disk image inside a container image.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ContainerDisk {
-    /// Reference of the container image.
-    pub image: String,
-    /// Secret with registry credentials, in the VMI's namespace.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_pull_secret: Option<String>,
-    /// `Always`, `IfNotPresent` or `Never`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_pull_policy: Option<String>,
-    /// The image file; the only file in /disk when unset.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
-}
-
-/// cloud-init data; of each pair at most one is set.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct CloudInit {
-    /// User data as text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user_data: Option<String>,
-    /// User data, base64.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user_data_base64: Option<String>,
-    /// Secret whose key `userdata` holds the user data.
-    #[serde(rename = "secretRef", skip_serializing_if = "Option::is_none")]
-    pub user_data_secret_ref: Option<LocalObjectReference>,
-    /// Network data as text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network_data: Option<String>,
-    /// Network data, base64.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network_data_base64: Option<String>,
-    /// Secret whose key `networkdata` holds the network data.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network_data_secret_ref: Option<LocalObjectReference>,
-}
-
-/// An empty disk.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct EmptyDisk {
-    /// Its size.
-    pub capacity: Quantity,
 }
 
 /// A network; exactly one kind is set.

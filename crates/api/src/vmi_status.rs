@@ -215,4 +215,28 @@ pub struct VolumeStatus {
     /// Bytes of a containerDisk or empty disk, when known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<i64>,
+    /// The claim that the content is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persistent_volume_claim_info: Option<ClaimInfo>,
+}
+
+/// What is known about a claim.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClaimInfo {
+    /// Its name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub claim_name: String,
+    /// `ReadWriteOnce` and so on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub access_modes: Vec<String>,
+    /// `Filesystem` or `Block`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_mode: Option<String>,
+    /// What it has.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub capacity: BTreeMap<String, Quantity>,
+    /// What was asked for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub requests: BTreeMap<String, Quantity>,
 }
