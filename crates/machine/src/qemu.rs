@@ -60,23 +60,51 @@ pub struct Runtime {
 /// The file or files behind a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Medium {
-    /// A raw file.
+    /// A raw file that the launcher made, where nobody else writes.
     File {
         /// Its path.
         path: String,
         /// The file system takes O_DIRECT.
         direct: bool,
     },
-    /// A read-only base, inherited as a descriptor, under a qcow2 overlay.
+    /// A raw image from elsewhere, inherited as a descriptor: its path might lead
+    /// somewhere else by the time QEMU opens it.
+    Inherited {
+        /// Inherited descriptor, opened as the disk needs it.
+        fd: i32,
+        /// The file system takes O_DIRECT.
+        direct: bool,
+    },
+    /// A block device.
+    Device {
+        /// Its path.
+        path: String,
+    },
+    /// A base that is only read, under a qcow2 overlay.
     Overlay {
-        /// Inherited descriptor of the base, opened for reading only.
-        base_fd: i32,
-        /// Format of the base.
-        base_format: Format,
+        /// The base.
+        base: Base,
         /// Path of the overlay.
         path: String,
         /// The file system takes O_DIRECT.
         direct: bool,
+    },
+}
+
+/// What an overlay lies on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// An image, inherited as a descriptor.
+    Image {
+        /// Inherited descriptor, opened for reading only.
+        fd: i32,
+        /// Its format.
+        format: Format,
+    },
+    /// A raw block device.
+    Device {
+        /// Its path.
+        path: String,
     },
 }
 

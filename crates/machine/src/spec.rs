@@ -14,7 +14,7 @@ pub(crate) mod firmware;
 mod nic;
 
 pub use cpu::{Cpu, CpuModel};
-pub use disk::{Aio, Bus, Cache, CloudInitKind, Content, Disk};
+pub use disk::{Aio, Bus, Cache, CloudInitKind, Content, Disk, Mounted};
 pub use firmware::{Chassis, Clock, Firmware};
 pub use nic::{Nic, NicModel, parse_mac};
 

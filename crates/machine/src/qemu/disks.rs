@@ -1,17 +1,21 @@
 //! Disks: controllers, block nodes and devices.
 //!
 //! ```text
-//!   overlay:  device -> diskN (qcow2) -> file
-//!                          \ backing -> diskN-base (qcow2|raw, read-only) -> /dev/fdset/N
-//!   file:     device -> diskN (raw) -> file
+//!   overlay:    device -> diskN (qcow2) -> file
+//!                            \ backing -> diskN-base (qcow2|raw, read-only) -> /dev/fdset/N
+//!   file:       device -> diskN (raw) -> file
+//!   inherited:  device -> diskN (raw) -> /dev/fdset/N
+//!   device:     device -> diskN (raw) -> host_device
 //! ```
+//! Claims and disks of the node are raw: what their bytes look like is the
+//! guest's business, and would let it choose which files QEMU opens.
 //! The base's own backing link is nulled and the overlay's is given here, so
 //! no header decides what is opened.
 
 use serde_json::{Value, json};
 
 use super::switch::{Blockdev, Device, Pairs};
-use super::{L2_CACHE_BYTES, Medium, Places, Runtime, at, push_all};
+use super::{Base, L2_CACHE_BYTES, Medium, Places, Runtime, at, push_all};
 use crate::error::SpecError;
 use crate::image::Format;
 use crate::spec::{Aio, Bus, Cache, Disk, Machine};
@@ -47,7 +51,11 @@ pub(super) fn push(
             }
             Bus::Scsi => {
                 scsi += 1;
-                let driver = if disk.cdrom { "scsi-cd" } else { "scsi-hd" };
+                let driver = match (disk.lun, disk.cdrom) {
+                    (true, _) => "scsi-block",
+                    (false, true) => "scsi-cd",
+                    (false, false) => "scsi-hd",
+                };
                 Device::new(driver, &format!("disk{i}"))
                     .with("bus", "scsi0.0")
                     .with("scsi-id", 0)
@@ -69,12 +77,17 @@ pub(super) fn push(
         };
         let mut device = device
             .with("drive", format!("disk{i}-node"))
-            .with_some("serial", disk.serial.as_ref())
+            .with_some("serial", disk.serial.as_ref().filter(|_| !disk.lun))
             .with_some("bootindex", disk.boot_order);
-        if !disk.cdrom {
+        // A lun's cache and serial are the real device's.
+        if !disk.cdrom && !disk.lun {
             // write-cache=off makes QEMU flush after each write.
-            let cached = disk.cache != Cache::WriteThrough;
-            device = device.with("write-cache", super::switch::on(cached));
+            let through = disk.cache == Cache::WriteThrough
+                || (disk.cache == Cache::Durable && !medium.takes_direct_io());
+            device = device.with("write-cache", super::switch::on(!through));
+        }
+        if disk.shareable {
+            device = device.with("share-rw", "on");
         }
         push_all(argv, &[&device]);
     }
@@ -89,46 +102,67 @@ fn push_nodes(
 ) -> Result<(), SpecError> {
     let read_only = disk.read_only || disk.cdrom;
     let node = format!("disk{i}-node");
+    let set = i + 1;
+    if disk.lun && !matches!(medium, Medium::Device { .. }) {
+        return Err(SpecError::new(
+            format!("spec.domain.devices.disks[{i}].lun"),
+            "a claim with volumeMode Filesystem",
+            "a claim with volumeMode Block; use disk for this one",
+        ));
+    }
+    let cache = cache(i, disk, medium.takes_direct_io())?;
+    let raw = |file: Value| {
+        Blockdev(json!({
+            "node-name": node, "driver": "raw", "read-only": read_only,
+            "cache": cache, "discard": "unmap", "file": file,
+        }))
+    };
+    let add_fd = |fd: i32| Pairs::new("-add-fd", "").with("fd", fd).with("set", set);
     match medium {
-        Medium::File { path, direct } => {
-            let cache = cache(i, disk, *direct)?;
-            push_all(
-                argv,
-                &[&Blockdev(json!({
-                    "node-name": node, "driver": "raw", "read-only": read_only,
-                    "cache": cache, "discard": "unmap",
-                    "file": file(path, disk.aio, &cache),
-                }))],
-            );
+        Medium::File { path, .. } => {
+            push_all(argv, &[&raw(file("file", path, disk.aio, &cache))]);
         }
-        Medium::Overlay {
-            base_fd,
-            base_format,
-            path,
-            direct,
-        } => {
-            let cache = cache(i, disk, *direct)?;
-            let set = i + 1;
-            let base = format!("disk{i}-base");
-            let mut base_node = json!({
-                "node-name": base, "driver": base_format.driver(), "read-only": true,
-                "file": {"driver": "file", "filename": format!("/dev/fdset/{set}"), "read-only": true},
-            });
-            if *base_format == Format::Qcow2 {
-                base_node["backing"] = Value::Null;
-                base_node["l2-cache-size"] = json!(L2_CACHE_BYTES);
+        Medium::Inherited { fd, .. } => {
+            let path = format!("/dev/fdset/{set}");
+            let file = file("file", &path, disk.aio, &cache);
+            push_all(argv, &[&add_fd(*fd), &raw(file)]);
+        }
+        Medium::Device { path } => {
+            let aio = match disk.aio {
+                Aio::Auto if cache["direct"] == json!(true) => Aio::Native,
+                aio => aio,
+            };
+            push_all(argv, &[&raw(file("host_device", path, aio, &cache))]);
+        }
+        Medium::Overlay { base, path, .. } => {
+            let below = format!("disk{i}-base");
+            let mut base_node = json!({"node-name": below, "read-only": true});
+            match base {
+                Base::Image { fd, format } => {
+                    push_all(argv, &[&add_fd(*fd)]);
+                    base_node["driver"] = json!(format.driver());
+                    base_node["file"] = json!({
+                        "driver": "file", "filename": format!("/dev/fdset/{set}"), "read-only": true,
+                    });
+                    if *format == Format::Qcow2 {
+                        base_node["backing"] = Value::Null;
+                        base_node["l2-cache-size"] = json!(L2_CACHE_BYTES);
+                    }
+                }
+                Base::Device { path } => {
+                    base_node["driver"] = json!("raw");
+                    base_node["file"] =
+                        json!({"driver": "host_device", "filename": path, "read-only": true});
+                }
             }
             push_all(
                 argv,
                 &[
-                    &Pairs::new("-add-fd", "")
-                        .with("fd", base_fd)
-                        .with("set", set),
                     &Blockdev(base_node),
                     &Blockdev(json!({
                         "node-name": node, "driver": "qcow2", "read-only": read_only,
                         "cache": cache, "discard": "unmap", "l2-cache-size": L2_CACHE_BYTES,
-                        "file": file(path, disk.aio, &cache), "backing": base,
+                        "file": file("file", path, disk.aio, &cache), "backing": below,
                     })),
                 ],
             );
@@ -137,9 +171,21 @@ fn push_nodes(
     Ok(())
 }
 
-fn file(path: &str, aio: Aio, cache: &Value) -> Value {
+impl Medium {
+    /// Requests may go around the page cache.
+    fn takes_direct_io(&self) -> bool {
+        match self {
+            Self::File { direct, .. }
+            | Self::Inherited { direct, .. }
+            | Self::Overlay { direct, .. } => *direct,
+            Self::Device { .. } => true,
+        }
+    }
+}
+
+fn file(driver: &str, path: &str, aio: Aio, cache: &Value) -> Value {
     let mut file = json!({
-        "driver": "file", "filename": path, "cache": cache, "discard": "unmap",
+        "driver": driver, "filename": path, "cache": cache, "discard": "unmap",
     });
     if aio == Aio::Native {
         file["aio"] = json!("native");
@@ -152,6 +198,7 @@ fn cache(i: usize, disk: &Disk, direct: bool) -> Result<Value, SpecError> {
     let path = format!("spec.domain.devices.disks[{i}]");
     let (wanted, no_flush) = match disk.cache {
         Cache::Ephemeral => (direct, true),
+        Cache::Durable => (direct, false),
         Cache::None if !direct => {
             return Err(SpecError::new(
                 format!("{path}.cache"),

@@ -7,6 +7,7 @@
 )]
 
 use super::*;
+use crate::spec::Content;
 use api::launcher::{Nic, Sync};
 use serde_json::{Value, json};
 
@@ -15,17 +16,34 @@ fn runtime(machine: &Machine) -> Runtime {
         .disks
         .iter()
         .enumerate()
-        .map(|(i, disk)| match disk.content {
-            crate::spec::Content::ContainerDisk { .. } => Medium::Overlay {
-                base_fd: 10 + i32::try_from(i).unwrap(),
-                base_format: Format::Qcow2,
+        .map(|(i, disk)| {
+            let fd = 10 + i32::try_from(i).unwrap();
+            let overlay = |base| Medium::Overlay {
+                base,
                 path: format!("/e/{}.qcow2", disk.name),
                 direct: true,
-            },
-            _ => Medium::File {
-                path: format!("/e/{}.img", disk.name),
-                direct: true,
-            },
+            };
+            match disk.content {
+                Content::ContainerDisk { .. } => overlay(Base::Image {
+                    fd,
+                    format: Format::Qcow2,
+                }),
+                Content::Ephemeral if disk.name.starts_with("block") => overlay(Base::Device {
+                    path: format!("/dev/{}", disk.name),
+                }),
+                Content::Ephemeral => overlay(Base::Image {
+                    fd,
+                    format: Format::Raw,
+                }),
+                Content::Claim if disk.name.starts_with("block") => Medium::Device {
+                    path: format!("/dev/{}", disk.name),
+                },
+                Content::Claim | Content::Host { .. } => Medium::Inherited { fd, direct: true },
+                _ => Medium::File {
+                    path: format!("/e/{}.img", disk.name),
+                    direct: true,
+                },
+            }
         })
         .collect();
     Runtime {
@@ -203,4 +221,71 @@ fn free_page_reporting_follows_the_annotation() {
         .into(),
     );
     assert!(lines(&sync).contains("free-page-reporting=off"));
+}
+
+#[test]
+fn volumes_that_outlive_the_guest() {
+    let claim = |name: &str| json!({"name": name, "persistentVolumeClaim": {"claimName": "c"}});
+    let spec = json!({
+        "domain": {
+            "memory": {"guest": "64Mi"},
+            "devices": {"disks": [
+                {"name": "root", "disk": {"bus": "virtio"}, "serial": "abc", "bootOrder": 1},
+                {"name": "block", "disk": {"bus": "scsi"}},
+                {"name": "block2", "disk": {"bus": "virtio"}, "io": "threads", "shareable": true},
+                {"name": "block3", "lun": {"bus": "scsi"}, "serial": "unseen"},
+                {"name": "read", "disk": {"bus": "virtio"}, "cache": "writeback"},
+                {"name": "data", "disk": {"bus": "usb"}, "cache": "writethrough"},
+                {"name": "iso", "cdrom": {"bus": "sata"}},
+                {"name": "eph", "disk": {"bus": "virtio"}},
+                {"name": "block4", "disk": {"bus": "virtio"}},
+                {"name": "host", "disk": {"bus": "sata"}, "cache": "none", "io": "native"},
+                {"name": "cm", "disk": {"bus": "sata"}},
+            ]},
+        },
+        "volumes": [
+            claim("root"), claim("block"), claim("block2"), claim("block3"),
+            {"name": "read", "persistentVolumeClaim": {"claimName": "c", "readOnly": true}},
+            {"name": "data", "dataVolume": {"name": "dv"}},
+            claim("iso"),
+            {"name": "eph", "ephemeral": {"persistentVolumeClaim": {"claimName": "c"}}},
+            {"name": "block4", "ephemeral": {"persistentVolumeClaim": {"claimName": "c"}}},
+            {"name": "host", "hostDisk": {"path": "/data/a.img", "type": "Disk"}},
+            {"name": "cm", "configMap": {"name": "m"}},
+        ],
+    });
+    insta::assert_snapshot!("claims", lines(&sync(spec)));
+}
+
+#[test]
+fn a_claim_without_direct_io_writes_through() {
+    let spec = json!({
+        "domain": {"memory": {"guest": "64Mi"}, "devices": {"disks": [{"name": "a"}]}},
+        "volumes": [{"name": "a", "dataVolume": {"name": "d"}}],
+    });
+    let sync = sync(spec);
+    let machine = Machine::try_from(&sync).unwrap();
+    let mut runtime = runtime(&machine);
+    runtime.media = vec![Medium::Inherited {
+        fd: 9,
+        direct: false,
+    }];
+    let words = argv(&machine, &runtime).unwrap().join(" ");
+    assert!(words.contains("write-cache=off"), "{words}");
+    assert!(
+        words.contains(r#""direct":false,"no-flush":false"#),
+        "{words}"
+    );
+    assert!(words.contains(r#""driver":"raw""#), "{words}");
+}
+
+#[test]
+fn a_lun_wants_a_block_device() {
+    let spec = json!({
+        "domain": {"memory": {"guest": "64Mi"}, "devices": {"disks": [{"name": "a", "lun": {}}]}},
+        "volumes": [{"name": "a", "dataVolume": {"name": "d"}}],
+    });
+    let machine = Machine::try_from(&sync(spec)).unwrap();
+    let error = argv(&machine, &runtime(&machine)).unwrap_err();
+    assert_eq!(error.path, "spec.domain.devices.disks[0].lun");
 }

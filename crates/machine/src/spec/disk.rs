@@ -20,6 +20,10 @@ pub struct Disk {
     pub bus: Bus,
     /// A CD-ROM drive instead of a hard disk.
     pub cdrom: bool,
+    /// A SCSI device of the node's: the guest gives its commands itself.
+    pub lun: bool,
+    /// Other guests may have it at the same time.
+    pub shareable: bool,
     /// The drive's tray is open at start.
     pub tray_open: bool,
     /// The guest cannot write.
@@ -59,6 +63,9 @@ pub enum Cache {
     /// Around the page cache where the file system can, and flushes are left
     /// out: the content dies with the guest, so nothing needs to reach the medium.
     Ephemeral,
+    /// Around the page cache where the file system can, else as `writethrough`:
+    /// the content outlives the guest. Source: upstream's default.
+    Durable,
     /// `none`: around the page cache.
     None,
     /// `writethrough`: every write reaches the medium before it is acknowledged.
@@ -70,6 +77,8 @@ pub enum Cache {
 /// How requests reach the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aio {
+    /// Linux AIO for block devices around the page cache, else threads.
+    Auto,
     /// A pool of threads.
     Threads,
     /// Linux AIO; needs a cache that goes around the page cache.
@@ -81,8 +90,8 @@ pub enum Aio {
 pub enum Content {
     /// An image in a container image, under an overlay.
     ContainerDisk {
-        /// Place of the volume among the containerDisk volumes, from 0; it
-        /// numbers the helper's socket.
+        /// Place of the volume in `spec.volumes`, from 0; it numbers the
+        /// helper's socket.
         index: usize,
     },
     /// A cloud-init medium.
@@ -97,7 +106,44 @@ pub enum Content {
         /// Bytes, whole sectors.
         capacity: u64,
     },
+    /// `disk.img` in the file system of a claim, or the block device that a
+    /// claim is: always raw, whatever its bytes say. The launcher sees which.
+    Claim,
+    /// An overlay on a claim, which itself is only read.
+    Ephemeral,
+    /// An image in a directory of the node.
+    Host {
+        /// Name of the image in its directory.
+        file: String,
+        /// Bytes of the image that is made when there is none; `None`: it must be there.
+        create: Option<u64>,
+    },
+    /// A medium of the files that the kubelet has mounted.
+    Mounted {
+        /// What is mounted, and so where.
+        from: Mounted,
+        /// Label of the medium.
+        label: String,
+    },
 }
+
+/// What a medium is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mounted {
+    /// A ConfigMap.
+    ConfigMap,
+    /// A Secret.
+    Secret,
+    /// Fields of the pod.
+    DownwardApi,
+    /// What a service account's pod is given.
+    ServiceAccount,
+}
+
+/// Label of a medium of files unless the volume says another. Source: KubeVirt, pkg/config.
+const FILES_LABEL: &str = "cfgdata";
+/// Longest label of an ISO 9660 medium, characters.
+const LABEL_LENGTH: usize = 32;
 
 /// Layout of a cloud-init medium.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,9 +204,19 @@ pub(super) fn disks(sync: &Sync, vcpus: u32) -> Result<Vec<Disk>, SpecError> {
 }
 
 fn one(sync: &Sync, disk: &vmi::Disk, path: &str, queues: u32) -> Result<Disk, SpecError> {
-    if disk.disk.is_some() && disk.cdrom.is_some() {
-        return Err(SpecError::new(path, "disk and cdrom", "only one of them"));
+    let kinds = [
+        disk.disk.is_some(),
+        disk.cdrom.is_some(),
+        disk.lun.is_some(),
+    ];
+    if kinds.iter().filter(|there| **there).count() > 1 {
+        return Err(SpecError::new(
+            path,
+            "several of disk, cdrom and lun",
+            "only one of them",
+        ));
     }
+    let content = content(sync, &disk.name, path)?;
     let (bus, cdrom, read_only, tray_open, pci) = if let Some(cdrom) = &disk.cdrom {
         let bus = bus(cdrom.bus.as_deref(), &format!("{path}.cdrom.bus"), true)?;
         let tray_open = match cdrom.tray.as_deref() {
@@ -175,6 +231,13 @@ fn one(sync: &Sync, disk: &vmi::Disk, path: &str, queues: u32) -> Result<Disk, S
             }
         };
         (bus, true, cdrom.read_only.unwrap_or(true), tray_open, None)
+    } else if let Some(lun) = &disk.lun {
+        match lun.bus.as_deref() {
+            None | Some("" | "scsi") => (Bus::Scsi, false, lun.read_only, false, None),
+            Some(other) => {
+                return Err(SpecError::new(format!("{path}.lun.bus"), other, "scsi"));
+            }
+        }
     } else {
         let disk = disk.disk.clone().unwrap_or_default();
         let bus = bus(disk.bus.as_deref(), &format!("{path}.disk.bus"), false)?;
@@ -194,6 +257,9 @@ fn one(sync: &Sync, disk: &vmi::Disk, path: &str, queues: u32) -> Result<Disk, S
         (bus, false, disk.read_only, false, pci)
     };
     let cache = match disk.cache.as_deref() {
+        // Writes of several guests must not wait in one node's page cache.
+        None | Some("") if disk.shareable => Cache::None,
+        None | Some("") if content.is_durable() => Cache::Durable,
         None | Some("") => Cache::Ephemeral,
         Some("none") => Cache::None,
         Some("writethrough") => Cache::WriteThrough,
@@ -207,7 +273,8 @@ fn one(sync: &Sync, disk: &vmi::Disk, path: &str, queues: u32) -> Result<Disk, S
         }
     };
     let aio = match disk.io.as_deref() {
-        None | Some("" | "default" | "threads") => Aio::Threads,
+        None | Some("" | "default") => Aio::Auto,
+        Some("threads") => Aio::Threads,
         Some("native") if matches!(cache, Cache::WriteThrough | Cache::WriteBack) => {
             return Err(SpecError::new(
                 format!("{path}.io"),
@@ -224,11 +291,38 @@ fn one(sync: &Sync, disk: &vmi::Disk, path: &str, queues: u32) -> Result<Disk, S
             ));
         }
     };
+    if disk.shareable && !content.is_durable() {
+        return Err(SpecError::new(
+            format!("{path}.shareable"),
+            true,
+            "false, since other guests cannot get at this volume",
+        ));
+    }
+    if disk.shareable && matches!(cache, Cache::WriteThrough | Cache::WriteBack) {
+        return Err(SpecError::new(
+            format!("{path}.cache"),
+            disk.cache.as_deref().unwrap_or_default(),
+            "none, since the disk is shareable",
+        ));
+    }
+    let claim = sync.vmi.spec.volumes.iter().find(|v| v.name == disk.name);
+    let read_only_claim =
+        content == Content::Claim && claim.is_some_and(vmi::Volume::claim_is_read_only);
+    let read_only = read_only || read_only_claim;
+    if read_only && bus == Bus::Sata && !cdrom {
+        return Err(SpecError::new(
+            format!("{path}.disk.bus"),
+            "sata",
+            "virtio or scsi, since a SATA hard disk cannot be read-only",
+        ));
+    }
     Ok(Disk {
         name: disk.name.clone(),
         target: String::new(),
         bus,
         cdrom,
+        lun: disk.lun.is_some(),
+        shareable: disk.shareable,
         tray_open,
         read_only,
         boot_order: disk.boot_order,
@@ -237,7 +331,7 @@ fn one(sync: &Sync, disk: &vmi::Disk, path: &str, queues: u32) -> Result<Disk, S
         aio,
         queues,
         pci,
-        content: content(sync, &disk.name, path)?,
+        content,
     })
 }
 
@@ -289,11 +383,7 @@ fn content(sync: &Sync, name: &str, path: &str) -> Result<Content, SpecError> {
     let volume = &volumes[place];
     let path = format!("spec.volumes[{place}]");
     if volume.container_disk.is_some() {
-        let index = volumes[..place]
-            .iter()
-            .filter(|v| v.container_disk.is_some())
-            .count();
-        return Ok(Content::ContainerDisk { index });
+        return Ok(Content::ContainerDisk { index: place });
     }
     let secret = sync.cloud_init_secrets.get(name);
     if let Some(source) = &volume.cloud_init_no_cloud {
@@ -325,8 +415,99 @@ fn content(sync: &Sync, name: &str, path: &str) -> Result<Content, SpecError> {
             capacity: capacity.div_ceil(512) * 512,
         });
     }
-    Err(SpecError::missing(
-        path,
-        "one of containerDisk, cloudInitNoCloud, cloudInitConfigDrive, emptyDisk",
-    ))
+    if volume.ephemeral.is_some() {
+        return Ok(Content::Ephemeral);
+    }
+    if volume.claim_name().is_some() {
+        return Ok(Content::Claim);
+    }
+    if let Some(host) = &volume.host_disk {
+        return host_disk(host, &format!("{path}.hostDisk"));
+    }
+    mounted(volume, &path)
+}
+
+impl Content {
+    /// It outlives the guest, or somebody else may have it.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        matches!(self, Self::Claim | Self::Host { .. })
+    }
+}
+
+fn host_disk(host: &vmi::HostDisk, path: &str) -> Result<Content, SpecError> {
+    let file = host.path.rsplit('/').next().unwrap_or_default();
+    let steps = host.path.split('/').skip(1);
+    let plain =
+        host.path.starts_with('/') && steps.clone().all(|step| !matches!(step, "" | "." | ".."));
+    if !plain || steps.count() < 2 {
+        return Err(SpecError::new(
+            format!("{path}.path"),
+            &host.path,
+            "the absolute path of a file in a directory, without relative components",
+        ));
+    }
+    let create = match host.type_.as_str() {
+        "Disk" => None,
+        "DiskOrCreate" => {
+            let capacity = host.capacity.clone().unwrap_or_default();
+            let field = format!("{path}.capacity");
+            // None is fine while the image is there: the launcher looks.
+            let bytes = if capacity.0.is_empty() {
+                0
+            } else {
+                quantity::bytes(&capacity)
+                    .map_err(|e| SpecError::new(&field, &capacity.0, e.to_string()))?
+            };
+            if bytes > crate::image::MAX_VIRTUAL_SIZE {
+                return Err(SpecError::new(field, &capacity.0, "at most 64Ti"));
+            }
+            Some(bytes.div_ceil(512) * 512)
+        }
+        other => {
+            return Err(SpecError::new(
+                format!("{path}.type"),
+                other,
+                "Disk or DiskOrCreate",
+            ));
+        }
+    };
+    Ok(Content::Host {
+        file: file.to_owned(),
+        create,
+    })
+}
+
+fn mounted(volume: &vmi::Volume, path: &str) -> Result<Content, SpecError> {
+    let (from, label, field) = if let Some(source) = &volume.config_map {
+        (
+            Mounted::ConfigMap,
+            source.volume_label.as_str(),
+            "configMap",
+        )
+    } else if let Some(source) = &volume.secret {
+        (Mounted::Secret, source.volume_label.as_str(), "secret")
+    } else if let Some(source) = &volume.downward_api {
+        let label = source.volume_label.as_str();
+        (Mounted::DownwardApi, label, "downwardAPI")
+    } else if volume.service_account.is_some() {
+        (Mounted::ServiceAccount, "", "serviceAccount")
+    } else {
+        return Err(SpecError::missing(
+            path,
+            "one of containerDisk, persistentVolumeClaim, dataVolume, ephemeral, emptyDisk, hostDisk, cloudInitNoCloud, cloudInitConfigDrive, configMap, secret, serviceAccount, downwardAPI",
+        ));
+    };
+    if label.chars().count() > LABEL_LENGTH || label.chars().any(char::is_control) {
+        return Err(SpecError::new(
+            format!("{path}.{field}.volumeLabel"),
+            label,
+            format!("at most {LABEL_LENGTH} printable characters"),
+        ));
+    }
+    let label = if label.is_empty() { FILES_LABEL } else { label };
+    Ok(Content::Mounted {
+        from,
+        label: label.to_owned(),
+    })
 }

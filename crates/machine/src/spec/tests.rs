@@ -204,3 +204,91 @@ fn what_makes_no_machine_is_refused_with_its_path() {
         assert_eq!(error.path, path, "{error}");
     }
 }
+
+#[test]
+fn a_container_disks_socket_has_its_volumes_place() {
+    // The pod's helpers are numbered over all volumes (decide::pod).
+    let sync = sync(&json!({
+        "domain": {"devices": {"disks": [{"name": "root"}, {"name": "seed"}]}},
+        "volumes": [{"name": "seed", "cloudInitNoCloud": {"userData": "x"}},
+                    {"name": "root", "containerDisk": {"image": "i"}}],
+    }));
+    let machine = Machine::try_from(&sync).unwrap();
+    assert_eq!(
+        machine.disks[0].content,
+        Content::ContainerDisk { index: 1 }
+    );
+}
+
+#[test]
+fn what_outlives_the_guest_is_flushed_and_what_does_not_is_not() {
+    let of = |volume: Value, disk: Value| {
+        let mut disks = json!({"name": "v"});
+        merge(&mut disks, &disk);
+        let mut one = json!({"name": "v"});
+        merge(&mut one, &volume);
+        let sync = sync(&json!({"domain": {"devices": {"disks": [disks]}}, "volumes": [one]}));
+        Machine::try_from(&sync).map(|machine| machine.disks[0].clone())
+    };
+    let claim = json!({"persistentVolumeClaim": {"claimName": "c"}});
+    assert_eq!(of(claim.clone(), json!({})).unwrap().cache, Cache::Durable);
+    let host = json!({"hostDisk": {"path": "/a/b", "type": "DiskOrCreate", "capacity": "1Ki"}});
+    let disk = of(host, json!({})).unwrap();
+    assert_eq!(disk.cache, Cache::Durable);
+    let create = Some(1024);
+    let file = "b".to_owned();
+    assert_eq!(disk.content, Content::Host { file, create });
+    let ephemeral = json!({"ephemeral": {"persistentVolumeClaim": {"claimName": "c"}}});
+    assert_eq!(of(ephemeral, json!({})).unwrap().cache, Cache::Ephemeral);
+    let disk = of(claim.clone(), json!({"shareable": true})).unwrap();
+    assert_eq!(disk.cache, Cache::None);
+
+    let refused = |volume: &Value, disk: Value| of(volume.clone(), disk).unwrap_err().path;
+    let disks = "spec.domain.devices.disks[0]";
+    for (volume, disk, path) in [
+        (
+            &claim,
+            json!({"lun": {"bus": "virtio"}}),
+            format!("{disks}.lun.bus"),
+        ),
+        (
+            &claim,
+            json!({"shareable": true, "cache": "writeback"}),
+            format!("{disks}.cache"),
+        ),
+        (
+            &json!({"emptyDisk": {"capacity": "1Mi"}}),
+            json!({"shareable": true}),
+            format!("{disks}.shareable"),
+        ),
+        (
+            &json!({"persistentVolumeClaim": {"claimName": "c", "readOnly": true}}),
+            json!({}),
+            format!("{disks}.disk.bus"),
+        ),
+        (&claim, json!({"lun": {}, "disk": {}}), disks.to_owned()),
+    ] {
+        assert_eq!(refused(volume, disk), path);
+    }
+    for path in [
+        "",
+        "disk.img",
+        "/disk.img",
+        "/a/../etc/disk.img",
+        "/a//b",
+        "/a/./b",
+        "/a/..",
+    ] {
+        let host = json!({"hostDisk": {"path": path, "type": "Disk"}});
+        assert_eq!(
+            refused(&host, json!({})),
+            "spec.volumes[0].hostDisk.path",
+            "{path}"
+        );
+    }
+    let label = json!({"configMap": {"name": "m", "volumeLabel": "x".repeat(33)}});
+    assert_eq!(
+        refused(&label, json!({})),
+        "spec.volumes[0].configMap.volumeLabel"
+    );
+}
