@@ -6,6 +6,7 @@
 //! full list of fields, and which of them are refused, is in `schema`.
 //! Source of names and shapes: KubeVirt API v1 (kubevirt.io/api/core/v1).
 
+pub mod cdi;
 pub mod condition;
 pub mod kubevirt;
 pub mod launcher;
