@@ -149,7 +149,7 @@ test-nodes: build $(VENV_STAMP) ## Boot every variant of testbed/edge-node and c
 	EDGEVIRT_CACHE=$(CACHE) cargo xtask edge-node build
 	EDGEVIRT_CACHE=$(CACHE) EDGEVIRT_PROBE=$(CURDIR)/$(PROGRAMS)/edgevirt-probe \
 		cargo test --locked --features nodes --test nodes -- --test-threads=$$(($$(nproc) + 1))
-	$(MOLECULE) test --scenario-name preflight
+	tests/on-node
 
 bench: build ## Measure memory, start times, requests and sizes beside their limits; ONLY="single twenty" measures these
 	cargo run --release --locked -p bench -- target/bench.json $(ONLY)

@@ -3,6 +3,7 @@
 //! Needs `cargo xtask edge-node build` and the static probe; `make test-nodes` provides both.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod attempt;
 mod fleet;
 mod harness;
 mod preflight;

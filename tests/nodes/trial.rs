@@ -3,7 +3,7 @@
 use hardware::Status;
 use testkit::edge_node::{EdgeNode, Testbed};
 
-use crate::preflight;
+use crate::{attempt, preflight};
 
 /// The physical function of every node.
 const PF: &str = "/sys/bus/pci/devices/0000:01:00.0";
@@ -23,64 +23,67 @@ fn state(node: &EdgeNode) -> String {
 fn a_trial_opens_a_virtual_function_and_puts_everything_back() {
     let testbed = Testbed::open().unwrap();
     let asks = &testbed.variant("full").unwrap().asks;
-    let node = EdgeNode::boot(&testbed, "full").unwrap();
-    // The module stays once it was loaded; so does the directory of the journal.
-    let _ = node
-        .ssh("modprobe vfio-pci; mkdir -p /var/lib/edgevirt/probe")
-        .expect_ok("modprobe");
-    let before = state(&node);
-    let hosts = [("full", preflight::host(&node, asks))];
-    let report = preflight::run(node.dir(), &hosts, &["--probe"]);
-    let found = report.worst("full");
-    assert_eq!(
-        found.get("sriov.trial"),
-        Some(&Status::Pass),
-        "{:#?}",
-        report.verdicts("full")
-    );
-    assert_eq!(state(&node), before);
+    attempt::on("full", |node| {
+        // The module stays once it was loaded; so does the directory of the journal.
+        let _ = node
+            .ssh("modprobe vfio-pci; mkdir -p /var/lib/edgevirt/probe")
+            .expect_ok("modprobe");
+        let before = state(node);
+        let hosts = [("full", preflight::host(node, asks))];
+        let report = preflight::run(node.dir(), &hosts, &["--probe"]);
+        let found = report.worst("full");
+        assert_eq!(
+            found.get("sriov.trial"),
+            Some(&Status::Pass),
+            "{:#?}",
+            report.verdicts("full")
+        );
+        assert_eq!(state(node), before);
+    });
 }
 
 #[test]
 fn a_trial_that_was_killed_is_undone_by_the_next_run() {
     let testbed = Testbed::open().unwrap();
     let asks = &testbed.variant("full").unwrap().asks;
-    let node = EdgeNode::boot(&testbed, "full").unwrap();
-    let _ = node
-        .ssh("modprobe vfio-pci; mkdir -p /var/lib/edgevirt/probe")
-        .expect_ok("modprobe");
-    let before = state(&node);
-    let hosts = [("full", preflight::host(&node, asks))];
+    attempt::on("full", |node| {
+        let _ = node
+            .ssh("modprobe vfio-pci; mkdir -p /var/lib/edgevirt/probe")
+            .expect_ok("modprobe");
+        let before = state(node);
+        let hosts = [("full", preflight::host(node, asks))];
 
-    // Whoever watches is faster than any way to be told from outside.
-    let watch = format!(
-        "(while [ \"$(cat {PF}/sriov_numvfs)\" = 0 ]; do :; done; \
+        // Whoever watches is faster than any way to be told from outside.
+        let watch = format!(
+            "(while [ \"$(cat {PF}/sriov_numvfs)\" = 0 ]; do :; done; \
          for exe in /proc/[0-9]*/exe; do case $(readlink $exe) in *edgevirt*) pid=${{exe#/proc/}}; kill -KILL ${{pid%/exe}};; esac; done; \
          echo killed >/run/killed) >/dev/null 2>&1 &"
-    );
-    let _ = node.ssh(&watch).expect_ok("watch");
-    let child = preflight::start(node.dir(), &hosts, &["--probe"]);
-    let _ = child.wait_with_output();
-    assert_eq!(node.ssh("cat /run/killed").stdout.trim(), "killed");
-    assert_ne!(
-        state(&node),
-        before,
-        "the trial was over before it was killed"
-    );
+        );
+        let _ = node.ssh(&watch).expect_ok("watch");
+        let child = preflight::start(node.dir(), &hosts, &["--probe"]);
+        let _ = child.wait_with_output();
+        assert_eq!(node.ssh("cat /run/killed").stdout.trim(), "killed");
+        assert_ne!(
+            state(node),
+            before,
+            "the trial was over before it was killed"
+        );
 
-    let report = preflight::run(node.dir(), &hosts, &[]);
-    assert_eq!(report.worst("full").get("sriov.state"), Some(&Status::Pass));
-    assert_eq!(state(&node), before);
+        let report = preflight::run(node.dir(), &hosts, &[]);
+        assert_eq!(report.worst("full").get("sriov.state"), Some(&Status::Pass));
+        assert_eq!(state(node), before);
+    });
 }
 
 #[test]
 fn a_trial_on_the_nic_of_the_connection_is_refused() {
     let testbed = Testbed::open().unwrap();
     let asks = &testbed.variant("ssh-over-pf").unwrap().asks;
-    let node = EdgeNode::boot(&testbed, "ssh-over-pf").unwrap();
-    let before = state(&node);
-    let hosts = [("node", preflight::host(&node, asks))];
-    let report = preflight::run(node.dir(), &hosts, &["--probe"]);
-    assert_ne!(report.worst("node").get("sriov.trial"), Some(&Status::Pass));
-    assert_eq!(state(&node), before);
+    attempt::on("ssh-over-pf", |node| {
+        let before = state(node);
+        let hosts = [("node", preflight::host(node, asks))];
+        let report = preflight::run(node.dir(), &hosts, &["--probe"]);
+        assert_ne!(report.worst("node").get("sriov.trial"), Some(&Status::Pass));
+        assert_eq!(state(node), before);
+    });
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use hardware::Status;
-use testkit::edge_node::{EdgeNode, Testbed};
+use testkit::edge_node::{EdgeNode, Testbed, Variant};
 
-use crate::preflight;
+use crate::{attempt, preflight};
 
 /// How often a node may be asked again whether KVM runs a guest.
 const RUNS: u32 = 3;
@@ -14,9 +14,12 @@ const RUNS: u32 = 3;
 fn gets_its_verdicts(name: &str) {
     let testbed = Testbed::open().unwrap();
     let variant = testbed.variant(name).unwrap();
-    let node = EdgeNode::boot(&testbed, name).unwrap();
+    attempt::on(name, |node| compare(name, variant, node));
+}
+
+fn compare(name: &str, variant: &Variant, node: &EdgeNode) {
     let ask = || {
-        let hosts = [(name, preflight::host(&node, &variant.asks))];
+        let hosts = [(name, preflight::host(node, &variant.asks))];
         preflight::run(node.dir(), &hosts, &[])
     };
     let mut report = ask();

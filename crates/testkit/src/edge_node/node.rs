@@ -19,6 +19,10 @@ const BOOT: Duration = Duration::from_secs(240);
 const TRY: &str = "-oConnectTimeout=1";
 /// The file that the node writes when all its drivers are loaded.
 const COMPLETE: &str = "until [ -e /run/edge-node ]; do sleep 0.1; done";
+/// A node that is alive answers a very busy machine within this time.
+const ANSWER: Duration = Duration::from_secs(60);
+/// A node that hangs does so with the connection open: so it is noticed.
+const NOTICE: &str = "-oServerAliveInterval=5";
 /// A free port can be taken before QEMU has it, and the emulator can fail: so many tries.
 const TRIES: u32 = 4;
 
@@ -167,6 +171,19 @@ impl EdgeNode {
             }
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// The node is alive: QEMU runs, and its kernel answers within a minute. The emulator can fail in nested
+    /// virtualization, which ends the node or lets it hang (`testbed/edge-node/README.md`).
+    pub fn answers(&mut self) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < ANSWER && self.still_runs().is_ok() {
+            if self.run(&[TRY, NOTICE, "true"]).ok {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        false
     }
 
     /// Runs a shell command in the node as root.
