@@ -45,14 +45,15 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// This machine. A guest of a few instructions needs milliseconds, and 3 s
-    /// leave room for a machine that is itself emulated.
+    /// This machine. A guest of a few instructions needs milliseconds; one on a machine that is
+    /// itself emulated, beside others that are, was seen to need more than 3 s. Only a guest that
+    /// hangs takes the 10 s.
     fn default() -> Self {
         Self {
             root: PathBuf::from("/"),
             space: vec![PathBuf::from("/var/lib")],
             skip_kvm_run: false,
-            kvm_time_limit: Duration::from_secs(3),
+            kvm_time_limit: Duration::from_secs(10),
             dns_time_limit: Duration::from_millis(700),
             disk_time_limit: Duration::from_secs(3),
             ssh_connection: None,

@@ -17,6 +17,8 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 /// Longest file of /proc and /sys that is read, bytes; /proc/interrupts of a
 /// machine with 512 CPUs and 2000 interrupts has about 12 MiB.
 pub(crate) const LIMIT: u64 = 16 << 20;
+/// About a line of a table of /proc/net, bytes.
+const ROW: usize = 150;
 
 /// A root, what could not be read below it, and every path that was asked for.
 #[derive(Debug)]
@@ -118,6 +120,46 @@ impl Tree {
             )));
         }
         Ok(bytes)
+    }
+
+    /// A regular file to read some bytes of, and its length; `None` when it is not there.
+    pub(crate) fn file(&self, path: &str) -> Option<(File, u64)> {
+        self.asks(path, false);
+        let file = File::from(self.open(path).ok()?);
+        let about = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        Some((file, about.len()))
+    }
+
+    /// The first lines of a table, as long as `wanted` says so. Asked for line by line: the kernel
+    /// does not make the rest of a table that nobody reads.
+    pub(crate) fn lines_while(&self, path: &str, wanted: impl Fn(&str) -> bool) -> Option<String> {
+        let (file, _) = self.file(path)?;
+        let mut file = file.take(LIMIT);
+        let mut bytes = Vec::new();
+        let mut begin = 0;
+        loop {
+            let mut buffer = [0; ROW];
+            let count = match file.read(&mut buffer) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    self.note(path, &error);
+                    0
+                }
+            };
+            bytes.extend_from_slice(buffer.get(..count)?);
+            while let Some(length) = bytes[begin..].iter().position(|byte| *byte == b'\n') {
+                let line = String::from_utf8_lossy(&bytes[begin..begin + length]);
+                if !wanted(&line) {
+                    bytes.truncate(begin);
+                    return Some(String::from_utf8_lossy(&bytes).into_owned());
+                }
+                begin += length + 1;
+            }
+            if count == 0 {
+                return Some(String::from_utf8_lossy(&bytes).into_owned());
+            }
+        }
     }
 
     /// Bytes of a file; `None` when it is not there, and a note when it cannot be read.

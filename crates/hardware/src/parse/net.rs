@@ -169,6 +169,14 @@ pub struct Socket {
     pub inode: u64,
 }
 
+/// A line of /proc/net/tcp or tcp6 is the heading or a listener's. The kernel puts these first and
+/// then walks its table of connections, which takes milliseconds however few there are.
+#[must_use]
+pub fn heads_or_listens(line: &str) -> bool {
+    let state = line.split_whitespace().nth(3);
+    matches!(state, Some("st" | "0A"))
+}
+
 /// Reads /proc/net/tcp, tcp6, udp or udp6.
 #[must_use]
 pub fn sockets(text: &str) -> Vec<Socket> {

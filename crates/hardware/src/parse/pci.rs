@@ -5,8 +5,10 @@ use crate::facts::Acs;
 
 /// Type 0 and 1 headers have their list of capabilities from here.
 const CAPABILITIES: usize = 0x34;
-/// Extended capabilities begin here.
-const EXTENDED: usize = 0x100;
+/// Extended capabilities begin here: what is shorter has none.
+pub const EXTENDED: usize = 0x100;
+/// Bytes from the beginning of an extended capability in which all is that [`config`] reads of it.
+pub const CAPABILITY: usize = 0x10;
 /// Extended capability "Access Control Services".
 const ACS: u16 = 0x000d;
 /// Extended capability "Single Root I/O Virtualization".
@@ -135,17 +137,26 @@ fn extended(bytes: &[u8]) -> Vec<(u16, usize)> {
     let mut at = EXTENDED;
     // 960 fit; a circle ends here.
     while found.len() < 960 {
-        let Some(header) = le32(bytes, at) else { break };
-        if header == 0 || header == u32::MAX {
+        let Some((id, next)) = capability(bytes, at) else {
             break;
-        }
-        found.push((u16::try_from(header & 0xffff).unwrap_or_default(), at));
-        at = usize::try_from(header >> 20).unwrap_or_default() & !3;
-        if at < EXTENDED {
-            break;
-        }
+        };
+        found.push((id, at));
+        let Some(next) = next else { break };
+        at = next;
     }
     found
+}
+
+/// Id of the extended capability at `at`, and where the next one is; `None` when there is none at `at`.
+#[must_use]
+pub fn capability(bytes: &[u8], at: usize) -> Option<(u16, Option<usize>)> {
+    let header = le32(bytes, at)?;
+    if header == 0 || header == u32::MAX {
+        return None;
+    }
+    let id = u16::try_from(header & 0xffff).unwrap_or_default();
+    let next = usize::try_from(header >> 20).unwrap_or_default() & !3;
+    Some((id, (next >= EXTENDED).then_some(next)))
 }
 
 #[cfg(test)]

@@ -44,9 +44,8 @@ pub(super) fn network(tree: &Tree, processes: &[Process], options: &Options) -> 
         .map(|name| interface(tree, name, &addresses))
         .collect();
     let (sockets, read) = sockets(tree);
-    let all: Vec<Socket> = sockets.iter().map(|(_, socket)| socket.clone()).collect();
     Network {
-        ssh: ssh::path(tree, options, &interfaces, &routes, &all),
+        ssh: ssh::path(tree, options, &interfaces, &routes),
         interfaces,
         default_routes,
         listeners: read.then(|| listeners(tree, processes, &sockets)),
@@ -162,7 +161,7 @@ fn asked(entry: &nix::ifaddrs::InterfaceAddress) -> Option<(String, String)> {
     Some((entry.interface_name.clone(), text))
 }
 
-/// Every socket with its protocol, and whether the tables could be read.
+/// Listeners, and all of UDP, with their protocol, and whether the tables could be read.
 fn sockets(tree: &Tree) -> (Vec<(&'static str, Socket)>, bool) {
     let mut found = Vec::new();
     let mut read = false;
@@ -172,7 +171,12 @@ fn sockets(tree: &Tree) -> (Vec<(&'static str, Socket)>, bool) {
         ("udp", "udp"),
         ("udp", "udp6"),
     ] {
-        if let Some(text) = tree.text(&format!("/proc/net/{file}")) {
+        let path = format!("/proc/net/{file}");
+        let text = match protocol {
+            "tcp" => tree.lines_while(&path, net::heads_or_listens),
+            _ => tree.text(&path),
+        };
+        if let Some(text) = text {
             read = true;
             let sockets = net::sockets(&text).into_iter();
             found.extend(sockets.map(|socket| (protocol, socket)));

@@ -2,6 +2,7 @@
 //! these, and the bridges above.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt;
 
 use hardware::facts::{PciDevice, Sriov};
 use hardware::parse::pci;
@@ -9,6 +10,10 @@ use hardware::parse::pci;
 use crate::tree::Tree;
 
 const DEVICES: &str = "/sys/bus/pci/devices";
+/// Configuration space of a PCI Express function, bytes.
+const SPACE: usize = 4096;
+/// Its standard header.
+const HEADER: usize = 64;
 
 /// Base classes of which a server has hundreds and of which none is given to a
 /// guest: memory controllers, bridges, system peripherals, performance
@@ -98,9 +103,7 @@ fn parent(tree: &Tree, folder: &str, address: &str) -> Option<String> {
 fn completed(tree: &Tree, device: PciDevice) -> PciDevice {
     let folder = format!("{DEVICES}/{}", device.address);
     let file = |name: &str| format!("{folder}/{name}");
-    let config = tree
-        .bytes(&file("config"))
-        .and_then(|bytes| pci::config(&bytes));
+    let config = config(tree, &file("config"));
     PciDevice {
         numa_node: tree
             .signed(&file("numa_node"))
@@ -115,6 +118,34 @@ fn completed(tree: &Tree, device: PciDevice) -> PciDevice {
             .or_else(|| tree.exists(&file("reset")).then(|| "reset".to_owned())),
         ..device
     }
+}
+
+/// Of configuration space the extended capabilities, each as far as it is read: every four
+/// bytes are a question to the device, which in a virtual machine takes microseconds.
+fn config(tree: &Tree, path: &str) -> Option<pci::Config> {
+    let (file, length) = tree.file(path)?;
+    // Conventional PCI has none.
+    if length <= pci::EXTENDED as u64 {
+        return None;
+    }
+    let mut bytes = vec![0; SPACE];
+    let fill = |bytes: &mut [u8], at: usize, count: usize| {
+        let room = bytes.get_mut(at..at + count)?;
+        file.read_exact_at(room, at as u64).ok()
+    };
+    fill(&mut bytes, 0, HEADER)?;
+    let mut at = pci::EXTENDED;
+    // As many as there is room for; a circle ends here.
+    for _ in 0..SPACE / pci::CAPABILITY {
+        if fill(&mut bytes, at, pci::CAPABILITY).is_none() {
+            break;
+        }
+        match pci::capability(&bytes, at) {
+            Some((_, Some(next))) => at = next,
+            _ => break,
+        }
+    }
+    pci::config(&bytes)
 }
 
 /// The sriov_* files; `None` without sriov_totalvfs.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use hardware::facts::{Interface, SshPath};
-use hardware::parse::net::{Route, Socket, ssh_connection, way_to};
+use hardware::parse::net::{self, Route, Socket, ssh_connection, way_to};
 use hardware::parse::system::{environ, parent};
 
 use crate::Options;
@@ -20,7 +20,6 @@ pub(super) fn path(
     options: &Options,
     interfaces: &[Interface],
     routes: &[Route],
-    sockets: &[Socket],
 ) -> Option<SshPath> {
     if !tree.live() {
         return None;
@@ -28,8 +27,9 @@ pub(super) fn path(
     let (client, server) = ends(tree, options).or_else(|| {
         // Somebody is connected to sshd: whether it is us is not known, and
         // cutting off a stranger is as bad.
+        let sockets = connections(tree);
         let socket = sockets
-            .iter()
+            .into_iter()
             .find(|socket| socket.established && socket.local.1 == PORT)?;
         Some((socket.remote.0, socket.local.0))
     })?;
@@ -38,6 +38,15 @@ pub(super) fn path(
         server: server.to_string(),
         interface: interface(client, server, interfaces, routes),
     })
+}
+
+/// Every TCP socket.
+fn connections(tree: &Tree) -> Vec<Socket> {
+    ["/proc/net/tcp", "/proc/net/tcp6"]
+        .into_iter()
+        .filter_map(|path| tree.text(path))
+        .flat_map(|text| net::sockets(&text))
+        .collect()
 }
 
 fn ends(tree: &Tree, options: &Options) -> Option<(IpAddr, IpAddr)> {
