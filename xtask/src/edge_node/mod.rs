@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use oci::{Digest, Kind, Source, Tree};
-use testkit::edge_node::{BUILT, EdgeNode, Testbed, stop_all};
+use testkit::edge_node::{BUILT, EdgeNode, Testbed, stop_all, stop_one};
 
 use self::keys::Keys;
 use crate::images::apt::Apt;
@@ -64,8 +64,13 @@ enum Verb {
         #[arg(trailing_var_arg = true)]
         command: Vec<String>,
     },
-    /// Stop every node, those of a test that crashed included, and remove what they wrote.
-    Stop,
+    /// Stop one node, or every node of this machine, and remove what they wrote.
+    Stop {
+        /// The node, by its variant and port: `full-2222`. Without it all, those of a test that crashed and those
+        /// that somebody else works with included.
+        #[arg(value_name = "NAME-PORT")]
+        node: Option<String>,
+    },
 }
 
 /// Packages with all they depend on: what runs in the node, and what runs it.
@@ -115,8 +120,12 @@ pub(crate) fn run(repository: &Path, args: &Args) -> anyhow::Result<()> {
                 false => bail!("the command in the node ended with {status}"),
             }
         }
-        Verb::Stop => {
-            for path in stop_all()? {
+        Verb::Stop { node } => {
+            let stopped = match node {
+                Some(node) => vec![stop_one(node)?],
+                None => stop_all()?,
+            };
+            for path in stopped {
                 say(&format!("stopped {}", path.display()));
             }
             Ok(())

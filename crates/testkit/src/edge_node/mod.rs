@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 pub use node::EdgeNode;
-pub use processes::{running, stop, stop_all};
+pub use processes::{running, stop, stop_all, stop_one};
 pub use variant::{Disk, Iommu, Nic, Variant};
 
 /// The directory below the build cache where the builder puts its outputs.

@@ -29,6 +29,34 @@ pub fn stop_all() -> anyhow::Result<Vec<PathBuf>> {
     Ok(dirs)
 }
 
+/// Kills the node of one variant and port, as `full-2222`, whoever started it, and removes what it wrote. Gives its
+/// directory.
+///
+/// # Errors
+/// When there is no such node, with the names of those there are; when it does not end.
+pub fn stop_one(name: &str) -> anyhow::Result<PathBuf> {
+    let dir = run_root().join(name);
+    let names: Vec<String> = fs::read_dir(run_root())
+        .map(|entries| {
+            let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
+            names
+                .map(|name| name.to_string_lossy().into_owned())
+                .collect()
+        })
+        .unwrap_or_default();
+    if !names.iter().any(|known| known == name) {
+        let there = match names.is_empty() {
+            true => "none".to_owned(),
+            false => names.join(", "),
+        };
+        bail!(
+            "expected a node by its variant and port, such as full-2222; found {name:?}; there are: {there}"
+        );
+    }
+    stop(&dir)?;
+    Ok(dir)
+}
+
 /// Kills the node of one directory, if it still runs, and removes what it wrote.
 ///
 /// # Errors
