@@ -11,6 +11,14 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 
 use crate::files::root_of_process;
 
+/// Gives the block device `device` of process `pid` to a user, as [`give`] does.
+///
+/// # Errors
+/// As [`give`], when the path is no block device.
+pub fn give_block(pid: u32, device: &Path, uid: u32, gid: u32) -> io::Result<bool> {
+    give_kind(pid, device, uid, gid, FileType::BlockDevice)
+}
+
 /// Gives the character device `device` (for example `dev/net/tun`), as process
 /// `pid` sees it, to a user, mode 0660. `false` when the process has no such
 /// device. Symbolic links are not followed: the process may have made them.
@@ -19,6 +27,10 @@ use crate::files::root_of_process;
 /// When the process is gone, the path is no character device, or the owner
 /// cannot be changed.
 pub fn give(pid: u32, device: &Path, uid: u32, gid: u32) -> io::Result<bool> {
+    give_kind(pid, device, uid, gid, FileType::CharacterDevice)
+}
+
+fn give_kind(pid: u32, device: &Path, uid: u32, gid: u32, expected: FileType) -> io::Result<bool> {
     let root = root_of_process(pid)?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -29,11 +41,11 @@ pub fn give(pid: u32, device: &Path, uid: u32, gid: u32) -> io::Result<bool> {
     };
     let stat = rustix::fs::fstat(&node)?;
     let found = FileType::from_raw_mode(stat.st_mode);
-    if found != FileType::CharacterDevice {
+    if found != expected {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!(
-                "expected a character device at {}, found {found:?}",
+                "expected a {expected:?} at {}, found {found:?}",
                 device.display()
             ),
         ));

@@ -1,5 +1,6 @@
 //! Arguments of virt-launcher and the places it works with.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -22,6 +23,12 @@ pub(crate) struct Args {
     pub(crate) container_disk_dir: PathBuf,
     /// Directory of the secrets with cloud-init data.
     pub(crate) secrets_dir: PathBuf,
+    /// Directory of the claims that are block devices.
+    pub(crate) dev_dir: PathBuf,
+    /// Directory of what the pod's service account is given.
+    pub(crate) service_account_dir: PathBuf,
+    /// Bytes of an image that is made in a claim, by volume.
+    pub(crate) image_sizes: BTreeMap<String, u64>,
     /// Directory of overlays, empty disks and cloud-init media.
     pub(crate) ephemeral_dir: PathBuf,
     /// QEMU.
@@ -32,6 +39,13 @@ pub(crate) struct Args {
     pub(crate) ovmf_dir: PathBuf,
     /// Directories QEMU searches for firmware, beside its own.
     pub(crate) data_dirs: Vec<PathBuf>,
+}
+
+/// `<volume>=<bytes>`.
+fn image_size(text: &str) -> Result<(String, u64), String> {
+    text.split_once('=')
+        .and_then(|(volume, bytes)| Some((volume.to_owned(), bytes.parse().ok()?)))
+        .ok_or_else(|| format!("expected <volume>=<bytes>, found {text:?}"))
 }
 
 impl Args {
@@ -53,6 +67,16 @@ impl Args {
             private_dir: path(&mut args, "--private-dir", names::PRIVATE_DIR)?,
             container_disk_dir: path(&mut args, "--container-disk-dir", names::CONTAINER_DISK_DIR)?,
             secrets_dir: path(&mut args, "--secrets-dir", names::CLOUD_INIT_SECRETS_DIR)?,
+            dev_dir: path(&mut args, "--dev-dir", "/dev")?,
+            service_account_dir: path(
+                &mut args,
+                "--service-account-dir",
+                names::SERVICE_ACCOUNT_DIR,
+            )?,
+            image_sizes: args
+                .values_from_fn("--image-size", image_size)?
+                .into_iter()
+                .collect(),
             ephemeral_dir: path(&mut args, "--ephemeral-dir", names::EPHEMERAL_DIR)?,
             qemu: path(&mut args, "--qemu", "/usr/bin/qemu-system-x86_64")?,
             xorriso: path(&mut args, "--xorriso", "/usr/bin/xorriso")?,

@@ -2,6 +2,7 @@
 //! and does what it says.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -67,6 +68,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<u8> {
         prepared: None,
         qemu: None,
         helpers: Vec::new(),
+        held: Vec::new(),
         hurry: watch::channel(false).0,
     };
     let code = loop {
@@ -144,6 +146,8 @@ struct Driver {
     qemu: Option<Qemu>,
     /// Held until the end: the helpers run as long as these connections.
     helpers: Vec<container_disk::Image>,
+    /// Block devices that are this guest's alone until then.
+    held: Vec<OwnedFd>,
     /// All containers were started.
     hurry: watch::Sender<bool>,
 }
@@ -243,8 +247,10 @@ impl Driver {
             setup,
             inherited,
             helpers,
+            held,
         } = prepared;
         self.helpers = helpers;
+        self.held = held;
         let running = process::start(&mut command, &self.children, true)
             .with_context(|| format!("starting {}", self.args.qemu.display()))?;
         drop(inherited);

@@ -26,6 +26,7 @@ mod qmp;
 mod secrets;
 mod server;
 mod state;
+mod volumes;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

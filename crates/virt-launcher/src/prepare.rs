@@ -15,14 +15,15 @@ use api::launcher::Sync;
 use api::names;
 use machine::Machine;
 use machine::image::{self, PROBE_BYTES};
-use machine::qemu::{self, Medium, Runtime, Setup};
-use machine::spec::{CloudInitKind, Content, Disk, Firmware};
+use machine::qemu::{self, Base, Medium, Runtime, Setup};
+use machine::spec::{Content, Disk, Firmware, Mounted};
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::watch;
 
 use crate::args::Args;
 use crate::children::Children;
 use crate::state::Ready;
+use crate::volumes::{self, Found};
 use crate::{container_disk, dhcp, process, secrets};
 
 /// QEMU, ready to be started.
@@ -40,6 +41,8 @@ pub(crate) struct Prepared {
     pub(crate) inherited: Vec<OwnedFd>,
     /// The helpers' connections, held until the end.
     pub(crate) helpers: Vec<container_disk::Image>,
+    /// Block devices that nobody else on the node may use until the end.
+    pub(crate) held: Vec<OwnedFd>,
 }
 
 /// Does all of it. `hurry` tells that all containers were started.
@@ -61,6 +64,7 @@ pub(crate) async fn prepare(
     let mut ready = Ready::default();
     let mut inherited = Vec::new();
     let mut helpers = Vec::new();
+    let mut held = Vec::new();
     let mut sizes = vec![0; machine.disks.len()];
     // What we make ourselves first: the helpers' containers start meanwhile.
     for (i, disk) in machine.disks.iter().enumerate() {
@@ -68,7 +72,20 @@ pub(crate) async fn prepare(
             Content::ContainerDisk { .. } => continue,
             Content::Empty { capacity } => empty_disk(args, disk, *capacity)?,
             Content::CloudInit { kind, files } => {
-                cloud_init(args, children, disk, *kind, files).await?
+                iso(args, children, disk, kind.label(), files).await?
+            }
+            Content::Mounted { from, label } => {
+                let directory = mounted(args, disk, *from);
+                let files = volumes::files(&directory)
+                    .with_context(|| format!("volume {}, {}", disk.name, directory.display()))?;
+                iso(args, children, disk, label, &files).await?
+            }
+            Content::Claim | Content::Ephemeral | Content::Host { .. } => {
+                let (medium, size) = durable(args, disk, &mut inherited, &mut held)
+                    .with_context(|| format!("volume {}", disk.name))?;
+                sizes[i] = size;
+                media[i] = Some(medium);
+                continue;
             }
         };
         sizes[i] = std::fs::metadata(&made)?.len();
@@ -127,6 +144,7 @@ pub(crate) async fn prepare(
         setup: qemu::setup(&machine),
         inherited,
         helpers,
+        held,
     };
     Ok((prepared, ready))
 }
@@ -171,16 +189,78 @@ fn empty_disk(args: &Args, disk: &Disk, capacity: u64) -> anyhow::Result<PathBuf
     Ok(path)
 }
 
-/// Writes the documents and lets xorriso make an ISO 9660 image of them.
-async fn cloud_init(
+/// Where the kubelet mounts what a medium is made from.
+fn mounted(args: &Args, disk: &Disk, from: Mounted) -> PathBuf {
+    let below = |directory: &str| args.private_dir.join(directory).join(&disk.name);
+    match from {
+        Mounted::ConfigMap => below(names::CONFIG_MAPS_DIR),
+        Mounted::Secret => below(names::SECRETS_DIR),
+        Mounted::DownwardApi => below(names::DOWNWARD_API_DIR),
+        Mounted::ServiceAccount => args.service_account_dir.clone(),
+    }
+}
+
+/// A claim or a disk of the node as QEMU gets it, and its bytes.
+fn durable(
+    args: &Args,
+    disk: &Disk,
+    inherited: &mut Vec<OwnedFd>,
+    held: &mut Vec<OwnedFd>,
+) -> anyhow::Result<(Medium, u64)> {
+    // The name becomes a path.
+    file_for(args, disk, "")?;
+    let found = volumes::open(args, disk)?;
+    if disk.content == Content::Ephemeral {
+        let (base, size) = match found {
+            Found::Image { file, size, .. } => {
+                let fd = process::inheritable(&file)?;
+                inherited.push(file);
+                let format = image::Format::Raw;
+                (Base::Image { fd, format }, size)
+            }
+            Found::Device { path, size, .. } => (Base::Device { path: text(&path)? }, size),
+        };
+        return Ok((on_top(args, disk, base, size.div_ceil(512) * 512)?, size));
+    }
+    Ok(match found {
+        Found::Image { file, direct, size } => {
+            let fd = process::inheritable(&file)?;
+            inherited.push(file);
+            (Medium::Inherited { fd, direct }, size)
+        }
+        Found::Device {
+            path,
+            held: device,
+            size,
+        } => {
+            held.extend(device);
+            (Medium::Device { path: text(&path)? }, size)
+        }
+    })
+}
+
+/// An empty overlay on `base`, whose disk has so many bytes.
+fn on_top(args: &Args, disk: &Disk, base: Base, size: u64) -> anyhow::Result<Medium> {
+    let path = file_for(args, disk, "qcow2")?;
+    File::create(&path)?.write_all(&image::empty_qcow2(size))?;
+    Ok(Medium::Overlay {
+        base,
+        direct: takes_direct_io(&path),
+        path: text(&path)?,
+    })
+}
+
+/// Writes the files and lets xorriso make an ISO 9660 image of them.
+async fn iso(
     args: &Args,
     children: &Children,
     disk: &Disk,
-    kind: CloudInitKind,
+    label: &str,
     files: &[(String, Vec<u8>)],
 ) -> anyhow::Result<PathBuf> {
     let path = file_for(args, disk, "iso")?;
     let staging = file_for(args, disk, "files")?;
+    std::fs::create_dir_all(&staging)?;
     for (name, content) in files {
         let file = staging.join(name);
         if let Some(parent) = file.parent() {
@@ -191,14 +271,17 @@ async fn cloud_init(
     let mut command = Command::new(&args.xorriso);
     command
         .args(["-as", "mkisofs", "-quiet", "-joliet", "-rock"])
-        .args(["-volid", kind.label(), "-output"])
+        .args(["-volid", label, "-output"])
         .arg(&path)
         .arg(&staging);
     let running = process::start(&mut command, children, false)
         .with_context(|| format!("starting {}", args.xorriso.display()))?;
     let (ending, said) = running.end().await;
     if let Err(status) = ending {
-        bail!("xorriso ended with {status} making the cloud-init medium: {said}");
+        bail!(
+            "xorriso ended with {status} making the medium of volume {}: {said}",
+            disk.name
+        );
     }
     // Secrets need not lie about twice.
     std::fs::remove_dir_all(&staging)?;
@@ -216,17 +299,13 @@ fn overlay(
     let mut head = vec![0; PROBE_BYTES.min(usize::try_from(length).unwrap_or(PROBE_BYTES))];
     image.file.read_exact_at(&mut head, 0)?;
     let info = image::probe(&head, length)?;
-    let path = file_for(args, disk, "qcow2")?;
-    File::create(&path)?.write_all(&image::empty_qcow2(info.virtual_size))?;
     let fd = OwnedFd::from(image.file.try_clone()?);
-    let base_fd = process::inheritable(&fd)?;
-    inherited.push(fd);
-    let medium = Medium::Overlay {
-        base_fd,
-        base_format: info.format,
-        direct: takes_direct_io(&path),
-        path: text(&path)?,
+    let base = Base::Image {
+        fd: process::inheritable(&fd)?,
+        format: info.format,
     };
+    inherited.push(fd);
+    let medium = on_top(args, disk, base, info.virtual_size)?;
     Ok((medium, info.virtual_size))
 }
 

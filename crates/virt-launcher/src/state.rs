@@ -423,8 +423,12 @@ impl Guest {
                     parts.push(self.state.message.clone());
                 }
                 parts.push(format!("QEMU ended with {}", exit.status));
-                if !exit.stderr.trim().is_empty() {
-                    parts.push(exit.stderr.trim().to_owned());
+                let said = exit.stderr.trim();
+                if let Some(why) = in_use(said, &self.state.disks) {
+                    parts.push(why);
+                }
+                if !said.is_empty() {
+                    parts.push(said.to_owned());
                 }
                 parts.join(": ")
             }
@@ -517,6 +521,30 @@ impl Stage {
             Self::Gone => "gone",
         }
     }
+}
+
+/// The plain word for an image that another QEMU has locked. Inherited images
+/// are called by the number of their disk.
+fn in_use(stderr: &str, disks: &[(String, String, u64)]) -> Option<String> {
+    if !(stderr.contains("Failed to get") && stderr.contains("lock")) {
+        return None;
+    }
+    let number = stderr
+        .split("/dev/fdset/")
+        .nth(1)
+        .map(|rest| rest.trim_start_matches('0'))
+        .and_then(|rest| {
+            let end = rest
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(rest.len());
+            rest.get(..end)?.parse::<usize>().ok()
+        });
+    let volume = number
+        .and_then(|number| disks.get(number.checked_sub(1)?))
+        .map_or("a volume", |(name, ..)| name.as_str());
+    Some(format!(
+        "the disk image of volume {volume} is in use by another virtual machine or program; stop that one, or make the disk shareable in both"
+    ))
 }
 
 #[cfg(test)]

@@ -81,6 +81,30 @@ fn running() -> Guest {
 }
 
 #[test]
+fn an_image_that_another_guest_has_is_told_by_its_volume() {
+    let said = "qemu-system-x86_64: -blockdev {}: Failed to get \"write\" lock\nIs another process using the image [/dev/fdset/2]?";
+    let mut guest = Guest::new(None);
+    guest.handle(Input::Request(ticket(1), sync(serde_json::json!({}))));
+    let disk = |name: &str| (name.to_owned(), "vda".to_owned(), 1);
+    guest.handle(Input::Prepared(Ok(Ready {
+        disks: vec![disk("seed"), disk("root")],
+    })));
+    guest.handle(Input::Exited(Exit {
+        status: "exit code 1".to_owned(),
+        stderr: said.to_owned(),
+    }));
+    let state = guest.state();
+    assert_eq!(state.phase, DomainPhase::StartFailed);
+    assert!(
+        state
+            .message
+            .contains("image of volume root is in use by another virtual machine"),
+        "{}",
+        state.message
+    );
+}
+
+#[test]
 fn a_guest_starts_runs_and_shuts_down() {
     let mut guest = Guest::new(Some(7));
     let steps = [
