@@ -15,6 +15,7 @@ mod requirements;
 mod verdict;
 
 pub use catalogue::{Check, Remedy, catalogue, check, explain, judge, markdown};
+pub use checks::ports::is_port_of_cluster;
 pub use checks::select::trial_targets;
 pub use facts::{CpuVendor, Facts};
 pub use requirements::{DeviceType, HugepagesWanted, Requirements, Role, SriovPolicy};

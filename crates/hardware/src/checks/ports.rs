@@ -91,6 +91,13 @@ fn judge(facts: &Facts, requirements: &Requirements) -> Vec<Finding> {
     findings
 }
 
+/// The cluster binds this TCP port on some node, so who holds it matters.
+#[must_use]
+pub fn is_port_of_cluster(port: u16) -> bool {
+    let (first, last) = MIGRATION;
+    (first..=last).contains(&port) || TABLE.iter().any(|(_, known, _)| *known == port)
+}
+
 /// TCP sockets that listen on a port from `first` to `last`, one for each process and port.
 fn holders(listeners: &[Listener], first: u16, last: u16) -> Vec<&Listener> {
     let mut found: Vec<&Listener> = Vec::new();

@@ -82,7 +82,8 @@ pub struct Listener {
     pub address: String,
     /// The port.
     pub port: u16,
-    /// Name of the process that holds it (`comm`), if it was found.
+    /// Name of the process that holds it (`comm`), if it was found; looked for where the
+    /// cluster wants the port.
     pub process: Option<String>,
     /// Process id, if it was found.
     pub pid: Option<u32>,

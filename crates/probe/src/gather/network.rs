@@ -191,7 +191,13 @@ fn listeners(
     sockets: &[(&'static str, Socket)],
 ) -> Vec<Listener> {
     let listening = || sockets.iter().filter(|(_, socket)| socket.listening);
-    let inodes: BTreeSet<u64> = listening().map(|(_, socket)| socket.inode).collect();
+    // Every open file of the node is looked at for them, so only when it matters.
+    let inodes: BTreeSet<u64> = listening()
+        .filter(|(protocol, socket)| {
+            *protocol == "tcp" && hardware::is_port_of_cluster(socket.local.1)
+        })
+        .map(|(_, socket)| socket.inode)
+        .collect();
     let holders = process::holders(tree, processes, &inodes);
     let mut found: Vec<Listener> = listening()
         .map(|(protocol, socket)| {

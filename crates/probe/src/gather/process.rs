@@ -38,7 +38,7 @@ pub(super) fn holders<'a>(
 ) -> BTreeMap<u64, &'a Process> {
     let mut found = BTreeMap::new();
     let mut left = FILES;
-    if !tree.live() {
+    if !tree.live() || sockets.is_empty() {
         return found;
     }
     for process in processes {
