@@ -1,0 +1,72 @@
+//! cdi-cloner: from one claim into another, in one pod that has both.
+
+use std::io::PipeWriter;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use imaging::{Error, FileSource, Format, Result, Target};
+use kube_kit::args::Args;
+
+use super::Claim;
+use super::end::Done;
+
+/// What the controller's clients look for.
+const COMPLETE: &str = "Clone Complete";
+
+/// What to clone.
+#[derive(Debug)]
+pub(super) struct Work {
+    from: PathBuf,
+}
+
+/// Reads the cloner's own options.
+pub(super) fn parse(args: &mut Args) -> anyhow::Result<Work> {
+    Ok(Work {
+        from: args.required::<String>("--from")?.into(),
+    })
+}
+
+impl Work {
+    pub(super) fn run(self, claim: &Claim, cancel: &AtomicBool) -> Result<Done> {
+        let tell = |part| claim.progress.tell(part);
+        let job = claim.job(None, cancel, &tell);
+        if claim.archive {
+            let into = claim.directory();
+            let bytes = copy_tree(&self.from, &into, &job)?;
+            return Ok(Done::archive(COMPLETE, bytes));
+        }
+        let source = FileSource::open(&self.from)?;
+        let target = Target::open(&claim.target)?;
+        // A claim's disk is raw by definition; what a guest wrote at its begin is its own affair.
+        let outcome = imaging::convert(&source, Format::Raw, &target, &job)?;
+        Ok(Done::disk(COMPLETE, outcome))
+    }
+}
+
+/// A tree of files goes through the same gate as an archive from outside.
+fn copy_tree(from: &Path, into: &Path, job: &imaging::Job<'_>) -> Result<u64> {
+    let io = |source| Error::Io {
+        what: format!("cannot copy {}", from.display()),
+        source,
+    };
+    let (reader, writer) = std::io::pipe().map_err(io)?;
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(move || write_tree(from, writer));
+        let bytes = imaging::archive::extract(reader, into, job);
+        let written = writing
+            .join()
+            .unwrap_or_else(|_| Err(std::io::Error::other("a thread failed")));
+        // A reader that refused closed the pipe; its reason is the better one.
+        let bytes = bytes?;
+        written.map_err(io)?;
+        Ok(bytes)
+    })
+}
+
+fn write_tree(from: &Path, writer: PipeWriter) -> std::io::Result<()> {
+    let mut builder = tar::Builder::new(std::io::BufWriter::new(writer));
+    builder.follow_symlinks(false);
+    builder.append_dir_all(".", from)?;
+    builder.into_inner()?.into_inner().map_err(|e| e.into_error())?;
+    Ok(())
+}
