@@ -1,6 +1,7 @@
 //! Chores of the repository that need Rust: generated files, images, checks, test nodes.
 
 mod check;
+mod cloud_image;
 mod edge_node;
 mod r#gen;
 mod images;
@@ -21,6 +22,8 @@ enum Chore {
     Images(images::Args),
     /// Build the static program that preflight runs on nodes.
     Probe(images::ProbeArgs),
+    /// Build the image of a Debian with cloud-init that persistent machines are tested with.
+    CloudImage(cloud_image::Args),
     /// Build and start the nodes that the preflight checks are tested on.
     EdgeNode(edge_node::Args),
 }
@@ -34,6 +37,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Check => check::run(),
         Chore::Images(args) => images::run(root, &args),
         Chore::Probe(args) => images::probe(root, &args),
+        Chore::CloudImage(args) => cloud_image::run(&args),
         Chore::EdgeNode(args) => edge_node::run(root, &args),
     }
 }

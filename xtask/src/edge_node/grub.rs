@@ -1,19 +1,17 @@
 //! A disk with Debian's own programs that boots through the BIOS and GRUB: a node whose kernel command line is a file
 //! of its own, and which can reboot.
 //!
-//! The packages are unpacked and none of their scripts run; the first program is that of the other nodes. What
-//! `grub-install` does on a device is done here on a file, so that no device is needed: GRUB's boot.img into the first
-//! sector, its core image after it (GRUB manual, "BIOS installation").
+//! The packages are unpacked and none of their scripts run; the first program is that of the other nodes.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use oci::{Kind, Source, Tree};
 
 use super::programs::Programs;
+use crate::images::bootable;
 use crate::images::guest::{cpio, initramfs, modules};
 use crate::images::root::Root;
 
@@ -29,10 +27,6 @@ pub(super) const PACKAGES: [&str; 9] = [
     "grub-pc-bin",
     "python3",
 ];
-/// Length of a sector.
-const SECTOR: u64 = 512;
-/// The partition's first sector; the core image lies before it.
-const START: u64 = 2048;
 /// The disk's length in bytes; what is never written takes no room.
 const DISK: u64 = 1 << 30;
 /// What the core image needs to find grub.cfg.
@@ -106,8 +100,9 @@ pub(super) fn make(
     write_out(&tree, &top)?;
     let file = OpenOptions::new().write(true).create_new(true).open(disk)?;
     file.set_len(DISK)?;
-    file_system(&top, disk)?;
-    boot_code(root, tools, work, &file)?;
+    bootable::file_system(&top, disk, LABEL, DISK)?;
+    let (boot, core) = boot_code(root, tools, work)?;
+    bootable::write(&file, &boot, &core, DISK)?;
     fs::remove_dir_all(&top).with_context(|| top.display().to_string())
 }
 
@@ -156,32 +151,10 @@ fn write_out(tree: &Tree, top: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn file_system(top: &Path, disk: &Path) -> anyhow::Result<()> {
-    let kib = (DISK - START * SECTOR) / 1024;
-    let output = Command::new("mke2fs")
-        .args(["-q", "-F", "-t", "ext4", "-L", LABEL, "-E"])
-        .arg(format!(
-            "offset={},lazy_itable_init=1,lazy_journal_init=1",
-            START * SECTOR
-        ))
-        .arg("-d")
-        .args([top, disk])
-        .arg(format!("{kib}k"))
-        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
-        .output()
-        .context("mke2fs is not there; install e2fsprogs")?;
-    if !output.status.success() {
-        bail!("mke2fs: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(())
-}
-
-/// Boot code, the table of partitions, GRUB's core image.
-fn boot_code(root: &Root, tools: &Programs, work: &Path, disk: &File) -> anyhow::Result<()> {
-    let library = root
-        .find("usr/lib/grub/i386-pc/boot.img")?
-        .parent()
-        .context("boot.img has no directory")?;
+/// GRUB's code for the first sector, and its core image.
+fn boot_code(root: &Root, tools: &Programs, work: &Path) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
+    let boot = root.find("usr/lib/grub/i386-pc/boot.img")?;
+    let library = boot.parent().context("boot.img has no directory")?;
     let (core, config) = (work.join("core.img"), work.join("core.cfg"));
     fs::write(&config, GRUB_EARLY)?;
     let shown = |path: &Path| path.display().to_string();
@@ -190,25 +163,5 @@ fn boot_code(root: &Root, tools: &Programs, work: &Path, disk: &File) -> anyhow:
     words.extend(["-p", "(hd0,msdos1)/boot/grub"]);
     words.extend(GRUB_MODULES);
     let _ = tools.run("grub-mkimage", &words)?;
-    let core = fs::read(&core)?;
-    if core.len() as u64 > (START - 1) * SECTOR {
-        bail!(
-            "GRUB's core image has {} bytes, too many before the partition",
-            core.len()
-        );
-    }
-    let mut first = fs::read(library.join("boot.img"))?;
-    first.resize(512, 0);
-    // There boot.img has code for floppy disks, which is no table of partitions.
-    first[446..510].fill(0);
-    let entry = &mut first[446..462];
-    // Active; addresses by cylinder are out of range on purpose, so that only those by sector count.
-    entry.copy_from_slice(&[
-        0x80, 0xfe, 0xff, 0xff, 0x83, 0xfe, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0,
-    ]);
-    entry[8..12].copy_from_slice(&u32::try_from(START)?.to_le_bytes());
-    entry[12..].copy_from_slice(&u32::try_from(DISK / SECTOR - START)?.to_le_bytes());
-    first[510..].copy_from_slice(&[0x55, 0xaa]);
-    disk.write_all_at(&first, 0)?;
-    Ok(disk.write_all_at(&core, SECTOR)?)
+    Ok((fs::read(boot)?, fs::read(&core)?))
 }

@@ -12,10 +12,12 @@
 
 pub(crate) mod apt;
 pub(crate) mod base;
+pub(crate) mod bootable;
 mod build;
 pub(crate) mod guest;
 mod launcher;
 pub(crate) mod manifest;
+pub(crate) mod qemu_img;
 pub(crate) mod root;
 
 use std::fs::File;

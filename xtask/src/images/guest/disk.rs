@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
+use super::super::qemu_img;
 use super::super::root::Root;
 
 const SECTOR: u64 = 512;
@@ -84,7 +85,7 @@ pub(super) fn build(
         "syslinux",
         &["--install", "--offset", &offset, &raw.display().to_string()],
     )?;
-    convert(qemu, &raw, work)
+    qemu_img::convert(qemu, &raw, work, &[])
 }
 
 /// Boot code, one active FAT16 partition up to the end, the signature.
@@ -142,33 +143,6 @@ impl Tools {
             .env("MTOOLS_SKIP_CHECK", "1");
         run(command, program)
     }
-}
-
-/// qemu-img with its own loader and libraries, so that none need be installed.
-fn convert(qemu: &Root, raw: &Path, work: &Path) -> anyhow::Result<PathBuf> {
-    let mut tree = oci::Tree::default();
-    qemu.copy_programs(&["usr/bin/qemu-img"], &mut tree)?;
-    let libraries = work.join("lib");
-    fs::create_dir_all(&libraries)?;
-    for (path, kind, _) in tree.entries() {
-        if let oci::Kind::File(oci::Source::Path(file)) = kind {
-            let name = path.rsplit('/').next().unwrap_or(path);
-            // The loader is there twice: programs name it by one path, libraries by another.
-            if !libraries.join(name).exists() {
-                std::os::unix::fs::symlink(fs::canonicalize(file)?, libraries.join(name))?;
-            }
-        }
-    }
-    let qcow2 = work.join("guest.qcow2");
-    let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
-    command
-        .arg("--library-path")
-        .arg(&libraries)
-        .arg(libraries.join("qemu-img"))
-        .args(["convert", "-f", "raw", "-O", "qcow2"])
-        .args([raw, &qcow2]);
-    run(command, "qemu-img convert")?;
-    Ok(qcow2)
 }
 
 fn run(mut command: Command, what: &str) -> anyhow::Result<()> {
