@@ -4,10 +4,11 @@
 //! the certificate it proved. HTTP/2 is not offered: the aggregator needs
 //! HTTP/1.1 for upgrades anyway and h2's flow-control state is memory.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::service::Service;
@@ -17,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
 use crate::Shutdown;
+use crate::health::Health;
 use crate::tls::ServerTls;
 
 /// TLS must be negotiated in this time.
@@ -28,6 +30,10 @@ const HEAD: Duration = Duration::from_secs(120);
 /// How long requests may go on after shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// How long requests are still accepted after SIGTERM: until kube-proxy has
+/// taken this pod out of its service.
+const LEAVE: Duration = Duration::from_secs(3);
+
 /// Who sent a request.
 #[derive(Debug, Clone)]
 pub struct Peer {
@@ -37,6 +43,34 @@ pub struct Peer {
     pub certificates: Arc<[CertificateDer<'static>]>,
     /// The common name of the first certificate, if there is one.
     pub common_name: Option<String>,
+}
+
+/// A listener for all addresses of this machine. Dual stack: an IPv6 socket takes
+/// IPv4 too, where the node has IPv6.
+///
+/// # Errors
+/// When the port cannot be had.
+pub async fn listen(port: u16) -> anyhow::Result<TcpListener> {
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        Ok(listener) => Ok(listener),
+        Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+            .await
+            .with_context(|| format!("listening on port {port}")),
+    }
+}
+
+/// When a server behind a service should stop: not ready at once when `shutdown`
+/// is asked for, stopped when the service sends it no more requests.
+pub fn leave(shutdown: Shutdown, health: Health) -> Shutdown {
+    let stop = Shutdown::new();
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        shutdown.cancelled().await;
+        health.set_ready(false);
+        tokio::time::sleep(LEAVE).await;
+        stopped.cancel();
+    });
+    stop
 }
 
 /// Serves `service` on `listener` until shutdown; then stops to accept and

@@ -32,18 +32,15 @@ mod webhooks;
 mod websocket;
 
 use std::ffi::OsString;
-use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use api::subresource::VersionInfo;
 use kube_kit::Shutdown;
 use kube_kit::args::Args;
 use kube_kit::tls::{ClientTls, ServerTls};
-use tokio::net::TcpListener;
 
 pub use catalog::{Refused, refused};
 
@@ -52,10 +49,6 @@ use handler::Handlers;
 
 /// Common name that virt-handler's server proves.
 const HANDLER_NAME: &str = "kubevirt.io:system:node:virt-handler";
-
-/// How long requests are still accepted after SIGTERM: until kube-proxy has
-/// taken this pod out of the service.
-const LEAVE: Duration = Duration::from_secs(3);
 
 struct Options {
     port: u16,
@@ -121,25 +114,9 @@ async fn run(options: Options, version: VersionInfo, shutdown: Shutdown) -> anyh
         options.handler_port,
     );
     let app = Arc::new(App::new(client.clone(), namespace, handlers, version));
-    // Dual stack: an IPv6 socket takes IPv4 too, where the node has IPv6.
-    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, options.port));
-    let listener = match TcpListener::bind(any).await {
-        Ok(listener) => listener,
-        Err(_) => TcpListener::bind(("0.0.0.0", options.port))
-            .await
-            .with_context(|| format!("listening on port {}", options.port))?,
-    };
+    let listener = kube_kit::serve::listen(options.port).await?;
     tokio::spawn(watches::follow(Arc::clone(&app), Arc::clone(&tls), client));
-    let stop = Shutdown::new();
-    tokio::spawn({
-        let (app, stop) = (Arc::clone(&app), stop.clone());
-        async move {
-            shutdown.cancelled().await;
-            app.health.set_ready(false);
-            tokio::time::sleep(LEAVE).await;
-            stop.cancel();
-        }
-    });
+    let stop = kube_kit::serve::leave(shutdown, app.health.clone());
     let service = hyper::service::service_fn(move |request| {
         let app = Arc::clone(&app);
         async move { Ok::<_, std::convert::Infallible>(app.answer(request).await) }
