@@ -16,4 +16,5 @@ mod memory;
 mod reach;
 mod refusals;
 mod two_nodes;
+mod volumes;
 mod walkthrough;

@@ -46,8 +46,8 @@ fn a_vmi_that_cannot_be_is_refused_with_the_field() {
     refused(
         &ns,
         "containerDisk:\n      image: kubevirt/cirros-registry-disk-demo",
-        "persistentVolumeClaim:\n      claimName: x",
-        &["persistentVolumeClaim"],
+        "hostDisk:\n      path: /data/disk.img\n      type: Disk",
+        &["HostDisk feature gate is not enabled"],
     );
 }
 

@@ -21,6 +21,7 @@
 
 mod context;
 mod defaults;
+mod disks;
 mod json;
 pub mod kubevirt;
 mod metadata;
@@ -35,7 +36,7 @@ pub mod vmi;
 
 pub use context::{ClusterConfig, Context, Workloads};
 pub use review::{Kind, Operation, Review, ReviewError};
-pub use unsupported::unsupported;
+pub use unsupported::{unsupported, unsupported_in};
 pub use verdict::{Cause, Reason, Verdict};
 
 /// Answers a mutating webhook call: defaults, as JSON patches.

@@ -7,6 +7,7 @@ pub mod node;
 pub mod operator;
 pub mod plan;
 pub mod pod;
+pub mod storage;
 pub mod subresource;
 pub mod vm;
 pub mod vmi;

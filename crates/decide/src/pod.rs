@@ -6,9 +6,10 @@ mod render;
 mod resources;
 mod secrets;
 mod settings;
+mod volumes;
 
 pub use facts::{PodFacts, PodPhase};
 pub use render::{RenderError, hostname, pod_name, render};
 pub use resources::{cpu_request, memory_overhead, quantity_text};
-pub(crate) use secrets::secret_refs;
+pub(crate) use secrets::awaited_objects;
 pub use settings::Settings;

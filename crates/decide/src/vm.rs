@@ -16,6 +16,7 @@
 //! Source of run strategies, statuses, reasons and the back-off: KubeVirt,
 //! pkg/virt-controller/watch/vm/vm.go.
 
+mod disks;
 mod instance;
 mod printable;
 mod status;
@@ -30,6 +31,7 @@ use serde_json::{Value, json};
 
 use crate::merge;
 use crate::plan::{Event, Failure, Plan, Step};
+use crate::storage::Storage;
 
 pub use instance::{
     GENERATION_ANNOTATION, TEMPLATE_ANNOTATION, fingerprint, firmware_uuid, instance,
@@ -51,6 +53,8 @@ pub struct Observed<'a> {
     pub vmi: Option<&'a VirtualMachineInstance>,
     /// What failed last.
     pub failure: Option<&'a Failure>,
+    /// The claims and DataVolumes that it names.
+    pub storage: &'a Storage,
     /// A random number from 0 to 1 that spreads restarts.
     pub random: f64,
 }
@@ -63,6 +67,8 @@ pub enum Op {
     /// Merge patch of the VM through its status subresource; the resource
     /// version is included when the request queue changes.
     PatchStatus(Value),
+    /// Create this DataVolume.
+    CreateDataVolume(Box<Value>),
     /// Create this VMI.
     CreateInstance(Box<Value>),
     /// Delete the VMI with this UID.
@@ -121,7 +127,20 @@ fn run(
     let mut failure = observed.failure.cloned();
     let held = failure.clone().filter(|failure| failure.holds(now));
     let mut act = None;
+    let templates = observed.storage.templates(vm);
+    let make = disks::creations(vm, &templates, matches!(wish, Wish::Start));
+    let waits = !templates.missing.is_empty() || templates.unfinished;
     match wish {
+        Wish::Nothing | Wish::Start | Wish::Wait(_) if !make.is_empty() => match held {
+            Some(held) => plan.look_again(now, held.retry_at),
+            // What comes of it decides what the status says.
+            None => {
+                plan.steps = make;
+                return plan;
+            }
+        },
+        // The watch tells when they have their content.
+        Wish::Start if waits => failure = None,
         Wish::Nothing => failure = None,
         Wish::Wait(until) => {
             failure = None;
@@ -382,6 +401,3 @@ fn finalizers_patch(meta: &ObjectMeta, finalizers: &[String]) -> Value {
 mod tests;
 #[cfg(test)]
 mod world;
-
-#[cfg(test)]
-pub(crate) use world::merge as tests_merge;

@@ -37,6 +37,7 @@ use serde_json::{Map, Value, json};
 use crate::merge;
 use crate::plan::{Event, Failure, Plan, Step, whole_seconds};
 use crate::pod::{PodFacts, Settings, pod_name, render};
+use crate::storage::{CLAIM_NOT_FOUND, Storage};
 
 pub use phase::HANDLER_GRACE_SECONDS;
 pub use status::ready_condition;
@@ -61,6 +62,8 @@ pub struct Observed<'a> {
     pub waits_until: Option<Timestamp>,
     /// What failed last.
     pub failure: Option<&'a Failure>,
+    /// The claims and DataVolumes that it names.
+    pub storage: &'a Storage,
     /// Settings of launcher pods.
     pub settings: &'a Settings,
 }
@@ -111,16 +114,29 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Plan<Op> {
     let phase = vmi.status.as_ref().map_or(Phase::Unset, |s| s.phase);
     let mut failure = observed.failure.cloned();
 
+    let pending = observed.pods.is_empty() && matches!(phase, Phase::Unset | Phase::Pending);
+    let readiness = pending.then(|| {
+        let namespace = vmi.metadata.namespace.as_deref().unwrap_or_default();
+        observed.storage.readiness(namespace, &vmi.spec)
+    });
+    let waits = readiness.as_ref().filter(|readiness| !readiness.is_ready());
     if deleting {
         delete_pods(observed, &mut plan);
-    } else if observed.pods.is_empty() && matches!(phase, Phase::Unset | Phase::Pending) {
+    } else if let Some(waits) = waits {
+        // The watch tells when a claim or DataVolume changes.
+        failure = waits.missing.as_ref().map(|message| Failure {
+            reason: CLAIM_NOT_FOUND.to_owned(),
+            message: message.clone(),
+            retry_at: now,
+        });
+    } else if pending {
         let holds = failure.as_ref().filter(|failure| failure.holds(now));
         match holds
             .map(|failure| failure.retry_at)
             .or(observed.waits_until)
         {
             Some(then) => plan.look_again(now, then),
-            None => match render(vmi, observed.settings) {
+            None => match render(vmi, observed.settings, observed.storage) {
                 Ok(pod) => {
                     plan.steps.push(create_pod(pod));
                     // Its outcome decides what the status says.
@@ -152,7 +168,7 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Plan<Op> {
     if phase.is_final() {
         finish_pods(observed, now, &mut plan);
     }
-    let next = phase::next(observed, phase, now);
+    let next = phase::next(observed, phase, waits, now);
     if next.confirm {
         plan.push(Op::ConfirmPod {
             name: pod_name(vmi),
@@ -168,16 +184,33 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Plan<Op> {
     {
         plan.look_again(now, late);
     }
-    let status = status::next(observed, &next, failure.as_ref(), whole_seconds(now));
+    let status = status::next(observed, &next, waits, failure.as_ref(), whole_seconds(now));
+    let event = next.event.or_else(|| claim_not_found(vmi, &status));
     let metadata = metadata_patch(observed, next.phase);
     if let Some(patch) = vmi_patch(vmi, &status, metadata) {
         plan.steps.push(Step {
             op: Op::Patch(patch),
-            done: next.event,
+            done: event,
             failed: None,
         });
     }
     plan
+}
+
+/// The event of a claim that has just been found missing.
+fn claim_not_found(vmi: &VirtualMachineInstance, new: &VmiStatus) -> Option<Event> {
+    let told = |status: &VmiStatus| {
+        condition::find(&status.conditions, "Synchronized")
+            .filter(|known| known.reason == CLAIM_NOT_FOUND)
+            .map(|known| known.message.clone())
+    };
+    let message = told(new)?;
+    let before = vmi.status.as_ref().and_then(told);
+    (before.as_ref() != Some(&message)).then_some(Event {
+        warning: false,
+        reason: CLAIM_NOT_FOUND,
+        message,
+    })
 }
 
 fn create_pod(pod: Pod) -> Step<Op> {

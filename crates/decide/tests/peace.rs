@@ -45,23 +45,9 @@ fn instance(phase: &str, secret: bool, bridge: bool) -> VirtualMachineInstance {
     .unwrap()
 }
 
-fn merge(object: &mut Value, patch: &Value) {
-    let (Some(into), Some(from)) = (object.as_object_mut(), patch.as_object()) else {
-        *object = patch.clone();
-        return;
-    };
-    for (key, value) in from {
-        if value.is_null() {
-            into.remove(key);
-        } else {
-            merge(into.entry(key.clone()).or_insert(Value::Null), value);
-        }
-    }
-}
-
 fn patched(vmi: &VirtualMachineInstance, patch: &Value) -> VirtualMachineInstance {
     let mut value = serde_json::to_value(vmi).unwrap();
-    merge(&mut value, patch);
+    json_patch::merge(&mut value, patch);
     serde_json::from_value(value).unwrap()
 }
 
@@ -89,6 +75,7 @@ impl World {
                 node_unresponsive: false,
                 waits_until: None,
                 failure: None,
+                storage: &decide::storage::Storage::default(),
                 settings: &settings,
             },
             at(60),

@@ -70,7 +70,8 @@ pub enum Medium {
     /// A raw image from elsewhere, inherited as a descriptor: its path might lead
     /// somewhere else by the time QEMU opens it.
     Inherited {
-        /// Inherited descriptor, opened as the disk needs it.
+        /// Inherited descriptor, opened as the disk needs it: QEMU takes it only
+        /// with O_DIRECT exactly where [`Disk::goes_direct`] says so.
         fd: i32,
         /// The file system takes O_DIRECT.
         direct: bool,

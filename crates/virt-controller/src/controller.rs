@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use api::KubeVirt;
 use api::names::{APP_LABEL, LAUNCHER_APP};
-use futures::stream::{BoxStream, FuturesUnordered, SelectAll, StreamExt};
+use futures::stream::{AbortHandle, BoxStream, FuturesUnordered, SelectAll, StreamExt};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use kube::Client;
+use kube::api::DynamicObject;
 use kube::core::PartialObjectMeta;
 use kube_kit::events::Recorder;
 use kube_kit::queue::WorkQueue;
-use kube_kit::watch::{Event, Selector, watch, watch_metadata};
+use kube_kit::watch::{Event, Selector, watch, watch_metadata, watch_metadata_at};
 
 use crate::execute::{Executor, Outcome};
 use crate::index::{Index, Key, ObjectKey};
-use crate::raw::{RawVm, RawVmi};
+use crate::raw::{RawDataVolume, RawVm, RawVmi};
 
 /// Reconciliations at once. More would open more connections to the API
 /// server, each with its buffers, and gain nothing: it answers in milliseconds.
@@ -29,12 +30,21 @@ const PASSES: u32 = 8;
 /// When to look again after a conflict, should the watch tell nothing.
 const AFTER_CONFLICT: Duration = Duration::from_millis(500);
 
+/// Where the kinds are defined.
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+/// The definition of the kind DataVolume.
+const DATA_VOLUMES: &str = "datavolumes.cdi.kubevirt.io";
+
 enum Seen {
     Vms(Event<RawVm>),
     Vmis(Event<RawVmi>),
     Pods(Box<Event<Pod>>),
     Nodes(Event<PartialObjectMeta<Node>>),
     KubeVirt(Box<Event<KubeVirt>>),
+    Claims(Box<Event<PersistentVolumeClaim>>),
+    DataVolumes(Event<RawDataVolume>),
+    /// Of the kind DataVolume: whether there is CDI.
+    Definition(Box<Event<PartialObjectMeta<DynamicObject>>>),
 }
 
 /// The first list of each kind has come.
@@ -45,11 +55,15 @@ struct Synced {
     pods: bool,
     nodes: bool,
     kubevirt: bool,
+    claims: bool,
+    definition: bool,
+    data_volumes: bool,
 }
 
 impl Synced {
     fn all(&self) -> bool {
-        self.vms && self.vmis && self.pods && self.nodes && self.kubevirt
+        let own = self.vms && self.vmis && self.pods && self.nodes && self.kubevirt;
+        own && self.claims && self.definition && self.data_volumes
     }
 }
 
@@ -87,13 +101,15 @@ impl Controller {
         let mut seen = self.watches();
         let mut synced = Synced::default();
         let mut running = FuturesUnordered::new();
+        let mut data_volumes: Option<AbortHandle> = None;
         loop {
             let ready = synced.all() && running.len() < AT_ONCE;
             tokio::select! {
                 Some(event) = seen.next() => {
-                    let changed = self.take(event, &mut synced);
-                    let next = self.index.borrow_mut().next_starts(&changed, Timestamp::now());
-                    for key in changed.into_iter().chain(next) {
+                    if let Seen::Definition(event) = &event {
+                        self.follow_data_volumes(event, &mut data_volumes, &mut seen, &mut synced);
+                    }
+                    for key in self.take(event, &mut synced) {
                         self.queue.add(key);
                     }
                 }
@@ -107,6 +123,10 @@ impl Controller {
         let client = || self.client.clone();
         let launchers = format!("{APP_LABEL}={LAUNCHER_APP}");
         let kubevirt = Selector::all().namespace(&self.namespace);
+        let definition = Selector {
+            fields: Some(format!("metadata.name={DATA_VOLUMES}")),
+            ..Selector::all()
+        };
         futures::stream::select_all([
             watch::<RawVm>(client(), &Selector::all())
                 .map(Seen::Vms)
@@ -120,10 +140,49 @@ impl Controller {
             watch_metadata::<Node>(client(), &Selector::all())
                 .map(Seen::Nodes)
                 .boxed(),
+            watch::<PersistentVolumeClaim>(client(), &Selector::all())
+                .map(|event| Seen::Claims(Box::new(event)))
+                .boxed(),
+            watch_metadata_at(client(), DEFINITIONS.to_owned(), &definition)
+                .map(|event| Seen::Definition(Box::new(event)))
+                .boxed(),
             watch::<KubeVirt>(client(), &kubevirt)
                 .map(|event| Seen::KubeVirt(Box::new(event)))
                 .boxed(),
         ])
+    }
+
+    /// DataVolumes are watched while there is CDI: a watch of a kind that does
+    /// not exist would ask for it again and again.
+    fn follow_data_volumes(
+        &self,
+        definition: &Event<PartialObjectMeta<DynamicObject>>,
+        watching: &mut Option<AbortHandle>,
+        seen: &mut SelectAll<BoxStream<'static, Seen>>,
+        synced: &mut Synced,
+    ) {
+        synced.definition = true;
+        let there = match definition {
+            Event::Restarted(all) => !all.is_empty(),
+            Event::Applied(_) => true,
+            Event::Deleted(_) => false,
+        };
+        match (there, watching.take()) {
+            (true, Some(handle)) => *watching = Some(handle),
+            (true, None) => {
+                let events = watch::<RawDataVolume>(self.client.clone(), &Selector::all());
+                let (events, handle) = futures::stream::abortable(events.map(Seen::DataVolumes));
+                seen.push(events.boxed());
+                *watching = Some(handle);
+                synced.data_volumes = false;
+            }
+            (false, handle) => {
+                if let Some(handle) = handle {
+                    handle.abort();
+                }
+                synced.data_volumes = true;
+            }
+        }
     }
 
     fn take(&self, seen: Seen, synced: &mut Synced) -> Vec<Key> {
@@ -158,6 +217,25 @@ impl Controller {
             Seen::Nodes(Event::Deleted(node)) => {
                 index.remove_node(node.metadata.name.as_deref().unwrap_or_default())
             }
+            Seen::Claims(event) => match *event {
+                Event::Restarted(all) => {
+                    synced.claims = true;
+                    index.reset_claims(&all)
+                }
+                Event::Applied(claim) => index.put_claim(&claim),
+                Event::Deleted(claim) => index.remove_claim(&claim.metadata),
+            },
+            Seen::DataVolumes(Event::Restarted(all)) => {
+                synced.data_volumes = true;
+                index.reset_data_volumes(&all)
+            }
+            Seen::DataVolumes(Event::Applied(raw)) => index.put_data_volume(&raw),
+            Seen::DataVolumes(Event::Deleted(raw)) => index.remove_data_volume(&raw.metadata),
+            Seen::Definition(event) => match *event {
+                Event::Deleted(_) => index.reset_data_volumes(&[]),
+                Event::Restarted(all) if all.is_empty() => index.reset_data_volumes(&[]),
+                _ => Vec::new(),
+            },
             Seen::KubeVirt(event) => {
                 match *event {
                     Event::Restarted(all) => {
@@ -229,7 +307,12 @@ async fn reconcile_vmi(
     key: &Key,
     name: &ObjectKey,
 ) -> Outcome {
-    let plan = index.borrow_mut().decide_vmi(name, Timestamp::now());
+    let now = Timestamp::now();
+    let next = index.borrow_mut().next_starts(name, now);
+    for key in next {
+        queue.add(key);
+    }
+    let plan = index.borrow_mut().decide_vmi(name, now);
     look_again(queue, key, plan.requeue);
     let mut outcome = Outcome::Settled;
     for step in plan.steps {
@@ -237,11 +320,6 @@ async fn reconcile_vmi(
         if !matches!(outcome, Outcome::Progress) {
             break;
         }
-    }
-    let changed = std::slice::from_ref(key);
-    let next = index.borrow_mut().next_starts(changed, Timestamp::now());
-    for key in next {
-        queue.add(key);
     }
     outcome
 }

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::index::{Index, Key, ObjectKey};
-use crate::raw::{RawVm, RawVmi};
+use crate::raw::{RawDataVolume, RawVm, RawVmi};
 
 /// How a step, or a pass over a key, ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,7 @@ impl Executor {
                 let patched = vms.patch_status(&name.name, &params, &patch).await;
                 patched.map(|vm| self.patched_vm(vm, before.as_deref()))
             }
+            Op::CreateDataVolume(made) => self.create_data_volume(name, *made).await,
             Op::CreateInstance(vmi) => self.create_instance(&vmis, name, *vmi).await,
             Op::DeleteInstance { uid } => self.delete_instance(&vmis, name, &uid).await,
             Op::PatchInstance(patch) => {
@@ -162,6 +163,30 @@ impl Executor {
                 self.enqueue(keys)
             });
         self.conclude(key, step.done, step.failed, result)
+    }
+
+    async fn create_data_volume(&self, vm: &ObjectKey, made: Value) -> kube::Result<Written> {
+        let api: Api<RawDataVolume> = self.api(vm);
+        let made: RawDataVolume = serde_json::from_value(made).map_err(kube::Error::SerdeError)?;
+        match api.create(&PostParams::default(), &made).await {
+            Ok(made) => Ok(self.keep_data_volume(&made)),
+            // Made before, and not yet seen; a stranger's of that name is used as it is.
+            Err(error) if is_conflict(&error) => {
+                let name = made.metadata.name.as_deref().unwrap_or_default();
+                match api.get_opt(name).await? {
+                    Some(known) => {
+                        self.keep_data_volume(&known);
+                        Ok(Written::Stale)
+                    }
+                    None => Err(error),
+                }
+            }
+            Err(kube::Error::Api(mut status)) if status.code == 404 => {
+                status.message = "the cluster has no DataVolumes: install the Containerized Data Importer, or leave spec.dataVolumeTemplates out".to_owned();
+                Err(kube::Error::Api(status))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn create_instance(
@@ -393,6 +418,11 @@ impl Executor {
         self.keep_vmi(vmi)
     }
 
+    fn keep_data_volume(&self, raw: &RawDataVolume) -> Written {
+        let keys = self.index.borrow_mut().put_data_volume(raw);
+        self.enqueue(keys)
+    }
+
     fn keep_vm(&self, vm: RawVm) -> Written {
         let keys = self.index.borrow_mut().put_vm(vm);
         self.enqueue(keys)
@@ -445,6 +475,7 @@ fn only(uid: &str) -> DeleteParams {
 fn what_failed(key: &Key, reason: &str) -> &'static str {
     match (key, reason) {
         (Key::Vm(_), "FailedDelete") => "cannot delete the virtual machine instance",
+        (Key::Vm(_), "FailedDataVolumeCreate") => "cannot create the DataVolume",
         (Key::Vm(_), _) => "cannot create the virtual machine instance",
         (Key::Vmi(_), "FailedDelete") => "cannot delete the launcher pod",
         (Key::Vmi(_), _) => "cannot create the launcher pod",

@@ -12,6 +12,7 @@ use api::{KubeVirt, VirtualMachine, VirtualMachineInstance};
 use decide::node::NodeFacts;
 use decide::plan::Failure;
 use decide::pod::{PodFacts, Settings};
+use decide::storage::{ClaimFacts, DataVolumeFacts, names_of};
 use decide::vmi::starts::{Starts, places};
 use decide::{vm, vmi};
 use jiff::Timestamp;
@@ -20,6 +21,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use crate::raw::{Raw, RawVm, RawVmi};
+
+mod storage;
+
+use storage::Versioned;
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +36,7 @@ pub(crate) struct ObjectKey {
 }
 
 impl ObjectKey {
-    fn of(meta: &ObjectMeta) -> Self {
+    pub(crate) fn of(meta: &ObjectMeta) -> Self {
         Self {
             namespace: meta.namespace.clone().unwrap_or_default(),
             name: meta.name.clone().unwrap_or_default(),
@@ -78,6 +83,13 @@ struct VmiEntry {
     pod_absent: bool,
 }
 
+impl VmiEntry {
+    fn phase(&self) -> Phase {
+        let status = self.vmi.status.as_ref();
+        status.map_or(Phase::Unset, |status| status.phase)
+    }
+}
+
 #[derive(Debug)]
 struct PodEntry {
     version: Option<String>,
@@ -95,6 +107,8 @@ pub(crate) struct Index {
     /// Launcher pods by the UID of their VMI.
     pods: HashMap<String, Vec<PodEntry>>,
     nodes: HashMap<String, NodeFacts>,
+    claims: HashMap<ObjectKey, ClaimFacts>,
+    data_volumes: HashMap<ObjectKey, Versioned<DataVolumeFacts>>,
     starts: Starts<ObjectKey>,
 }
 
@@ -109,6 +123,8 @@ impl Index {
             vmis: HashMap::new(),
             pods: HashMap::new(),
             nodes: HashMap::new(),
+            claims: HashMap::new(),
+            data_volumes: HashMap::new(),
             starts: Starts::default(),
         }
     }
@@ -372,6 +388,7 @@ impl Index {
             template: &entry.template,
             vmi: self.vmis.get(key).map(|entry| &entry.vmi),
             failure: entry.failing.as_ref().map(|failing| &failing.failure),
+            storage: &self.storage(&key.namespace, names_of(&entry.vm)),
             random,
         };
         vm::decide(&observed, now)
@@ -420,6 +437,7 @@ impl Index {
                 && decide::node::is_unresponsive(self.nodes.get(node), now),
             waits_until,
             failure: entry.failing.as_ref().map(|failing| &failing.failure),
+            storage: &self.storage_of(&key.namespace, &entry.vmi.spec),
             settings: &self.settings,
         };
         vmi::decide(&observed, now)
@@ -429,28 +447,31 @@ impl Index {
     fn turn(&mut self, key: &ObjectKey, now: Timestamp) -> Option<Timestamp> {
         let entry = self.vmis.get(key)?;
         let meta = &entry.vmi.metadata;
-        let phase = entry.vmi.status.as_ref().map_or(Phase::Unset, |s| s.phase);
         let starts = meta.deletion_timestamp.is_none()
-            && matches!(phase, Phase::Unset | Phase::Pending)
+            && matches!(entry.phase(), Phase::Unset | Phase::Pending)
             && !self
                 .pods
                 .contains_key(meta.uid.as_deref().unwrap_or_default())
-            && !matches!(&entry.failing, Some(failing) if failing.failure.holds(now));
+            && !matches!(&entry.failing, Some(failing) if failing.failure.holds(now))
+            // One that waits for its disks must not keep others waiting.
+            && self
+                .storage_of(&key.namespace, &entry.vmi.spec)
+                .readiness(&key.namespace, &entry.vmi.spec)
+                .is_ready();
+        if !starts {
+            return None;
+        }
         let places = self.places();
-        starts.then(|| self.starts.ask(key, places, now)).flatten()
+        self.starts.ask(key, places, now)
     }
 
-    /// Of the objects that changed, some starts may be over: the VMIs whose turn it is now.
-    pub(crate) fn next_starts(&mut self, changed: &[Key], now: Timestamp) -> Vec<Key> {
-        let places = self.places();
-        let mut next = Vec::new();
-        for key in changed {
-            if let Key::Vmi(key) = key
-                && self.start_is_over(key)
-            {
-                next.extend(self.starts.over(key, places, now));
-            }
+    /// When this VMI's start is over: the VMIs whose turn it is now.
+    pub(crate) fn next_starts(&mut self, key: &ObjectKey, now: Timestamp) -> Vec<Key> {
+        if !self.start_is_over(key) {
+            return Vec::new();
         }
+        let places = self.places();
+        let next = self.starts.over(key, places, now);
         next.into_iter().map(Key::Vmi).collect()
     }
 
@@ -459,7 +480,6 @@ impl Index {
             return true;
         };
         let meta = &entry.vmi.metadata;
-        let phase = entry.vmi.status.as_ref().map_or(Phase::Unset, |s| s.phase);
         let mut pods = self
             .pods
             .get(meta.uid.as_deref().unwrap_or_default())
@@ -467,7 +487,10 @@ impl Index {
             .flatten();
         meta.deletion_timestamp.is_some()
             || entry.failing.is_some()
-            || !matches!(phase, Phase::Unset | Phase::Pending | Phase::Scheduling)
+            || !matches!(
+                entry.phase(),
+                Phase::Unset | Phase::Pending | Phase::Scheduling
+            )
             || pods.any(|PodEntry { facts, .. }| {
                 facts.containers_ready
                     || facts.is_over()

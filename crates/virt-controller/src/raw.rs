@@ -5,6 +5,7 @@
 
 use std::marker::PhantomData;
 
+use api::cdi::DataVolume;
 use api::{VirtualMachine, VirtualMachineInstance};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, NamespaceResourceScope, Resource};
@@ -37,6 +38,8 @@ pub(crate) struct Raw<K> {
 
 /// A VM as it is stored.
 pub(crate) type RawVm = Raw<VirtualMachine>;
+/// A DataVolume as it is stored.
+pub(crate) type RawDataVolume = Raw<DataVolume>;
 /// A VMI as it is stored.
 pub(crate) type RawVmi = Raw<VirtualMachineInstance>;
 

@@ -16,6 +16,7 @@
 //! made of their networks in its state directory. Guests do not notice.
 
 mod deviceplugin;
+mod disks;
 mod guest;
 mod launcher;
 mod network;

@@ -224,6 +224,9 @@ fn durable(
     }
     Ok(match found {
         Found::Image { file, direct, size } => {
+            if direct && disk.goes_direct(direct) {
+                rustix::fs::fcntl_setfl(&file, rustix::fs::fcntl_getfl(&file)? | OFlags::DIRECT)?;
+            }
             let fd = process::inheritable(&file)?;
             inherited.push(file);
             (Medium::Inherited { fd, direct }, size)

@@ -30,6 +30,11 @@ struct Pod {
 
 impl Pod {
     fn start() -> Self {
+        Self::start_with(|_| Vec::new())
+    }
+
+    /// A pod whose directory is prepared, with further arguments of its launcher.
+    fn start_with(prepare: impl Fn(&Path) -> Vec<String>) -> Self {
         let tree = PathBuf::from(std::env::var("EDGEVIRT_LAUNCHER_TREE").unwrap());
         let image = std::env::var("EDGEVIRT_GUEST_IMAGE").unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -37,6 +42,7 @@ impl Pod {
             std::fs::create_dir(dir.path().join(sub)).unwrap();
         }
         serve_image(&dir.path().join("disks/disk_0.sock"), image);
+        let more = prepare(dir.path());
         let path = |p: &str| tree.join(p);
         let launcher = Command::new(env!("CARGO_BIN_EXE_launcher-under-test"))
             .env(
@@ -63,6 +69,7 @@ impl Pod {
             .arg(path("usr/share/qemu"))
             .arg("--data-dir")
             .arg(path("usr/share/seabios"))
+            .args(more)
             .spawn()
             .unwrap();
         let socket = dir.path().join("private/launcher.sock");
@@ -158,6 +165,127 @@ fn expect(serial: &mut UnixStream, words: &str) {
         assert!(n > 0, "{}", String::from_utf8_lossy(&seen));
         seen.extend_from_slice(&buffer[..n]);
     }
+}
+
+/// The pod of [`on_claim`]: its volumes as the kubelet mounts them, `data` from `claim`.
+fn with_claim(claim: &Path) -> Pod {
+    Pod::start_with(|dir| {
+        let mounted = dir.join("private");
+        for sub in ["vmi-disks", "config-map/files"] {
+            std::fs::create_dir_all(mounted.join(sub)).unwrap();
+        }
+        let volume = mounted.join("vmi-disks/data");
+        std::fs::create_dir(&volume).unwrap();
+        // A second name, for a mount needs rights that the test has not.
+        let image = claim.join("disk.img");
+        if image.exists() {
+            std::fs::hard_link(image, volume.join("disk.img")).unwrap();
+        }
+        std::fs::write(mounted.join("config-map/files/greeting"), "from a map").unwrap();
+        ["--image-size", "data=1048576"].map(str::to_owned).to_vec()
+    })
+}
+
+/// A guest with a claim as its third disk and a medium of files.
+fn on_claim() -> Op {
+    let Op::Sync(mut wish) = sync() else {
+        unreachable!()
+    };
+    let spec = &mut wish.vmi.spec;
+    for (volume, disk) in [
+        (
+            json!({"name": "data", "persistentVolumeClaim": {"claimName": "c"}}),
+            json!({"name": "data", "disk": {"bus": "virtio"}, "serial": "abc"}),
+        ),
+        (
+            json!({"name": "files", "configMap": {"name": "m"}}),
+            json!({"name": "files", "cdrom": {"bus": "scsi"}}),
+        ),
+    ] {
+        spec.volumes.push(serde_json::from_value(volume).unwrap());
+        let disks = &mut spec.domain.devices.disks;
+        disks.push(serde_json::from_value(disk).unwrap());
+    }
+    Op::Sync(wish)
+}
+
+#[test]
+#[ignore = "needs EDGEVIRT_LAUNCHER_TREE and EDGEVIRT_GUEST_IMAGE"]
+fn what_a_guest_writes_into_a_claim_stays_and_nobody_else_gets_at_it_meanwhile() {
+    let claim = tempfile::tempdir().unwrap();
+    let image = claim.path().join("disk.img");
+    // It looks like a qcow2 with a backing file: a claim is raw all the same.
+    let mut bytes = vec![0; 1 << 20];
+    bytes[..4].copy_from_slice(b"QFI\xfb");
+    bytes[7] = 3;
+    bytes[15] = 104;
+    bytes[19] = 11;
+    bytes[104..115].copy_from_slice(b"/etc/passwd");
+    std::fs::write(&image, bytes).unwrap();
+
+    let mut pod = with_claim(claim.path());
+    pod.ask(on_claim()).unwrap();
+    pod.until(DomainPhase::Running);
+    assert_eq!(pod.state.disks[2], ("data".into(), "vdc".into(), 1 << 20));
+    let mut serial = pod.serial();
+
+    let mut second = with_claim(claim.path());
+    second.ask(on_claim()).unwrap();
+    second.until(DomainPhase::StartFailed);
+    let why = &second.state.message;
+    assert!(
+        why.contains("image of volume data is in use by another virtual machine"),
+        "{why}"
+    );
+    assert_eq!(second.end().0, Some(1));
+
+    expect(&mut serial, "login:");
+    for (line, answer) in [
+        ("cirros", "assword:"),
+        ("gocubsgo", "$ "),
+        ("sudo head -c 4 /dev/vdc; echo", "QFI"),
+        ("cat /sys/block/vdc/serial", "abc"),
+        (
+            "sudo mount -o ro /dev/sr0 /mnt; cat /mnt/greeting",
+            "from a map",
+        ),
+        (
+            "echo written | sudo dd of=/dev/vdc conv=notrunc,fsync; echo do''ne",
+            "done",
+        ),
+    ] {
+        write!(serial, "{line}\r").unwrap();
+        expect(&mut serial, answer);
+    }
+    // Killed, not asked: what was synced is there.
+    pod.ask(Op::Shutdown {
+        grace_seconds: Some(0),
+    })
+    .unwrap();
+    pod.until(DomainPhase::Killed);
+    assert_eq!(pod.end().0, Some(0));
+    let bytes = std::fs::read(&image).unwrap();
+    assert_eq!(&bytes[..8], b"written\n");
+    assert_eq!(bytes.len(), 1 << 20);
+}
+
+#[test]
+#[ignore = "needs EDGEVIRT_LAUNCHER_TREE and EDGEVIRT_GUEST_IMAGE"]
+fn a_claim_whose_image_is_a_link_starts_no_guest() {
+    let claim = tempfile::tempdir().unwrap();
+    let mut pod = with_claim(claim.path());
+    std::os::unix::fs::symlink(
+        "/etc/passwd",
+        pod.dir.path().join("private/vmi-disks/data/disk.img"),
+    )
+    .unwrap();
+    pod.ask(on_claim()).unwrap();
+    pod.until(DomainPhase::StartFailed);
+    assert!(
+        pod.state.message.contains("found a symbolic link"),
+        "{}",
+        pod.state.message
+    );
 }
 
 fn sync() -> Op {

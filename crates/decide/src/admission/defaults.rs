@@ -50,7 +50,11 @@ pub(super) fn instance(spec: &mut Value, config: &ClusterConfig, uuid: &str) {
             default_at(disk, "cdrom.tray", "closed");
         }
         // SATA is what every guest knows out of the box; there is no IDE on q35.
-        for kind in ["disk", "cdrom", "lun"] {
+        // A lun needs SCSI (upstream's default of SATA is one that QEMU refuses).
+        if has(disk, "lun") {
+            default_at(disk, "lun.bus", "scsi");
+        }
+        for kind in ["disk", "cdrom"] {
             if has(disk, kind) {
                 default_at(disk, &format!("{kind}.bus"), "sata");
             }

@@ -15,7 +15,7 @@ use super::unsupported::unsupported;
 use super::verdict::{Cause, Reason, Verdict};
 
 /// Feature gates that change what edgevirt does.
-const GATES: [&str; 1] = ["NodeRestriction"];
+const GATES: [&str; 2] = ["HostDisk", "NodeRestriction"];
 /// Upstream's lifetimes, in seconds: of the CA and of what it signs.
 const CA_LIFETIME: f64 = 7.0 * 24.0 * 3600.0;
 const CERTIFICATE_LIFETIME: f64 = 24.0 * 3600.0;

@@ -11,6 +11,7 @@ mod disks;
 mod network;
 mod placement;
 mod scheduling;
+mod storage;
 mod volumes;
 
 use std::fmt;
@@ -86,7 +87,9 @@ pub(super) fn check(path: &Path, spec: &Value, config: &ClusterConfig) -> Vec<Ca
     devices::inputs(path, spec, &mut out);
     disks::check(path, spec, &mut out);
     devices::firmware(path, spec, &mut out);
+    storage::disks(path, spec, &mut out);
     volumes::check(path, spec, &mut out);
+    storage::volumes(path, spec, config, &mut out);
     placement::dns(path, spec, &mut out);
     placement::eviction(path, spec, config, &mut out);
     devices::watchdog(path, spec, &mut out);

@@ -13,9 +13,14 @@ use super::verdict::{Cause, Reason};
 /// Causes for all fields of `object`, of kind `kind`, that edgevirt neither acts
 /// on nor can safely ignore.
 pub fn unsupported(kind: &str, object: &Value) -> Vec<Cause> {
+    unsupported_in(table(), kind, object)
+}
+
+/// As [`unsupported`], for a kind of another `table`.
+pub fn unsupported_in(table: &Table, kind: &str, object: &Value) -> Vec<Cause> {
     let mut out = Vec::new();
-    match table().get(kind) {
-        Some(ty) => walk_object(table(), ty, object, "", &mut out),
+    match table.get(kind) {
+        Some(ty) => walk_object(table, ty, object, "", &mut out),
         None => out.push(Cause::new(
             Reason::NotSupported,
             "kind",

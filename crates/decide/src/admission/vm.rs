@@ -13,7 +13,7 @@ use super::spec::{self, Causes, Path};
 use super::unsupported::unsupported;
 use super::verdict::{Cause, Reason, Verdict};
 use super::vmi::derived_uuid;
-use super::{defaults, metadata};
+use super::{defaults, disks, metadata};
 
 /// Run strategies a user may choose.
 const RUN_STRATEGIES: [&str; 5] = ["Halted", "Manual", "Always", "RerunOnFailure", "Once"];
@@ -96,6 +96,7 @@ fn validate(review: &Review, ctx: &Context) -> Verdict {
         at(&template, "spec"),
         &ctx.config,
     ));
+    causes.extend(disks::templates(&vm["spec"], &review.namespace));
     causes.extend(run_strategy(&vm["spec"]));
 
     let mut warnings = Vec::new();

@@ -157,7 +157,7 @@ fn facts(observed: &Observed<'_>, domain: &DomainState, status: &mut VmiStatus) 
         .spec
         .volumes
         .iter()
-        .map(|volume| volume_status(&volume.name, domain))
+        .map(|volume| volume_status(&volume.name, domain, &status.volume_status))
         .collect();
     if status.current_cpu_topology.is_none() {
         let cpu = vmi.spec.domain.cpu.clone().unwrap_or_default();
@@ -181,7 +181,8 @@ fn facts(observed: &Observed<'_>, domain: &DomainState, status: &mut VmiStatus) 
     }
 }
 
-fn volume_status(name: &str, domain: &DomainState) -> VolumeStatus {
+/// virt-controller's word about the claim stays.
+fn volume_status(name: &str, domain: &DomainState, known: &[VolumeStatus]) -> VolumeStatus {
     let disk = domain.disks.iter().find(|(volume, ..)| volume == name);
     VolumeStatus {
         name: name.to_owned(),
@@ -191,5 +192,9 @@ fn volume_status(name: &str, domain: &DomainState) -> VolumeStatus {
         size: disk
             .and_then(|(_, _, bytes)| i64::try_from(*bytes).ok())
             .filter(|bytes| *bytes > 0),
+        persistent_volume_claim_info: known
+            .iter()
+            .find(|known| known.name == name)
+            .and_then(|known| known.persistent_volume_claim_info.clone()),
     }
 }

@@ -82,24 +82,10 @@ impl World {
         let plan = self.decide();
         if let Some(patch) = &plan.patch {
             let mut object = serde_json::to_value(&self.vmi).unwrap();
-            merge(&mut object["status"], &patch["status"]);
+            json_patch::merge(&mut object["status"], &patch["status"]);
             self.vmi = from_value(object).unwrap();
         }
         plan
-    }
-}
-
-fn merge(object: &mut Value, patch: &Value) {
-    let (Some(into), Some(from)) = (object.as_object_mut(), patch.as_object()) else {
-        *object = patch.clone();
-        return;
-    };
-    for (key, value) in from {
-        if value.is_null() {
-            into.remove(key);
-        } else {
-            merge(into.entry(key.clone()).or_insert(Value::Null), value);
-        }
     }
 }
 

@@ -101,6 +101,24 @@ fn controller_rules() -> Vec<Value> {
             &["get", "list", "watch", "create", "patch", "delete"],
         ),
         rule("", &["pods/status"], &["patch"]),
+        // A guest waits until its disks have their content.
+        rule(
+            "",
+            &["persistentvolumeclaims"],
+            &["get", "list", "watch"],
+        ),
+        rule(
+            "cdi.kubevirt.io",
+            &["datavolumes"],
+            &["get", "list", "watch", "create"],
+        ),
+        json!({
+            "apiGroups": ["apiextensions.k8s.io"],
+            "resources": ["customresourcedefinitions"],
+            // Whether there is CDI.
+            "resourceNames": ["datavolumes.cdi.kubevirt.io"],
+            "verbs": ["get", "list", "watch"]
+        }),
         // Their heartbeat; a silent node is no place for a guest.
         rule("", &["nodes"], &["get", "list", "watch", "patch"]),
         rule("", &["events"], &["create", "patch"]),

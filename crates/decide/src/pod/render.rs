@@ -7,7 +7,8 @@
 //! No init container: each would cost about a second. The helper comes by a
 //! mount that the device plugin returns for [`CONTAINER_DISK_RESOURCE`]. The
 //! VMI's spec is not in the pod; virt-handler gives it to the launcher. Secrets
-//! with cloud-init data are volumes: while one is missing the kubelet waits.
+//! with cloud-init data are volumes: while one is missing the kubelet waits. What
+//! the VMI's other volumes need is in [`super::volumes`].
 //!
 //! Source of names, labels and gates: KubeVirt,
 //! pkg/virt-controller/services/template.go.
@@ -31,7 +32,10 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use machine::quantity::QuantityError;
 
-use super::{Settings, resources, secret_refs};
+use super::secrets::secret_refs;
+use super::volumes::{self, Rendered};
+use super::{Settings, resources};
+use crate::storage::Storage;
 
 /// Seconds the guest has to shut down when the VMI does not say (upstream's default).
 const GRACE_SECONDS: i64 = 30;
@@ -60,6 +64,14 @@ pub enum RenderError {
         found: String,
         /// What is wrong with it.
         source: QuantityError,
+    },
+    /// A claim is not known.
+    #[error("{path}: found {claim:?}, expected a claim in the VMI's namespace")]
+    NoClaim {
+        /// Where it is.
+        path: String,
+        /// Its name.
+        claim: String,
     },
     /// Guest memory from huge pages.
     #[error("{path}: huge pages are not supported yet; leave it out")]
@@ -102,16 +114,21 @@ pub fn hostname(vmi: &VirtualMachineInstance) -> String {
     first.chars().take(LABEL_LENGTH).collect()
 }
 
-/// The launcher pod of `vmi`.
+/// The launcher pod of `vmi`; `storage` has the claims that it names.
 ///
 /// # Errors
 /// When the spec asks for what pods cannot give; see [`RenderError`].
-pub fn render(vmi: &VirtualMachineInstance, settings: &Settings) -> Result<Pod, RenderError> {
+pub fn render(
+    vmi: &VirtualMachineInstance,
+    settings: &Settings,
+    storage: &Storage,
+) -> Result<Pod, RenderError> {
     let spec = &vmi.spec;
     let grace = spec
         .termination_grace_period_seconds
         .unwrap_or(GRACE_SECONDS);
-    let mut containers = vec![compute(vmi, settings, grace)?];
+    let disks = volumes::render(spec, storage)?;
+    let mut containers = vec![compute(vmi, settings, &disks, grace)?];
     containers.extend(spec.volumes.iter().enumerate().filter_map(disk_container));
     let mut node_selector = spec.node_selector.clone().unwrap_or_default();
     node_selector.insert(SCHEDULABLE_LABEL.to_owned(), "true".to_owned());
@@ -154,10 +171,15 @@ pub fn render(vmi: &VirtualMachineInstance, settings: &Settings) -> Result<Pod, 
             }]),
             enable_service_links: Some(false),
             automount_service_account_token: Some(false),
+            service_account_name: disks.service_account,
             security_context: Some(PodSecurityContext {
                 run_as_user: Some(i64::from(NONROOT_UID)),
                 run_as_group: Some(i64::from(NONROOT_UID)),
                 run_as_non_root: Some(true),
+                // The kubelet gives claims to this group; where that was done
+                // before, it need not go through all files again.
+                fs_group: disks.fs_group.then_some(i64::from(NONROOT_UID)),
+                fs_group_change_policy: disks.fs_group.then(|| "OnRootMismatch".to_owned()),
                 // The DHCP server of bridged interfaces listens on port 67
                 // without being root: a sysctl of the pod's own network
                 // namespace, on Kubernetes' list of safe ones.
@@ -177,6 +199,7 @@ pub fn render(vmi: &VirtualMachineInstance, settings: &Settings) -> Result<Pod, 
                 .map(empty_dir)
                 .into_iter()
                 .chain(secret_refs(spec).map(|secret| secret.volume()))
+                .chain(disks.volumes)
                 .collect(),
             ),
             ..PodSpec::default()
@@ -233,6 +256,7 @@ fn annotations(vmi: &VirtualMachineInstance) -> BTreeMap<String, String> {
 fn compute(
     vmi: &VirtualMachineInstance,
     settings: &Settings,
+    disks: &Rendered,
     grace: i64,
 ) -> Result<Container, RenderError> {
     let meta = &vmi.metadata;
@@ -259,6 +283,7 @@ fn compute(
         name: COMPUTE_CONTAINER.to_owned(),
         image: Some(settings.launcher_image.clone()),
         image_pull_policy: Some(settings.image_pull_policy.clone()),
+        args: (!disks.args.is_empty()).then(|| disks.args.clone()),
         command: Some(vec![
             "/usr/bin/virt-launcher".to_owned(),
             "--uid".to_owned(),
@@ -283,8 +308,10 @@ fn compute(
             ]
             .into_iter()
             .chain(secret_refs(&vmi.spec).map(|secret| secret.mount()))
+            .chain(disks.mounts.iter().cloned())
             .collect(),
         ),
+        volume_devices: (!disks.devices.is_empty()).then(|| disks.devices.clone()),
         ..Container::default()
     })
 }

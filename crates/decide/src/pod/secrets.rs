@@ -9,13 +9,13 @@ use k8s_openapi::api::core::v1::{SecretVolumeSource, Volume, VolumeMount};
 
 /// A secret that a volume of a VMI refers to.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct SecretRef<'a> {
+pub(super) struct SecretRef<'a> {
     /// Place of the volume in `spec.volumes`.
     index: usize,
     /// Name of that volume.
     volume: &'a str,
     /// Name of the secret.
-    pub(crate) secret: &'a str,
+    secret: &'a str,
     /// Ending of the pod volume's name.
     suffix: &'static str,
     /// Directory under the volume's.
@@ -49,7 +49,7 @@ impl SecretRef<'_> {
     }
 
     /// For people: the secret and where the VMI names it.
-    pub(crate) fn told(&self) -> String {
+    fn told(&self) -> String {
         format!("{} (spec.volumes[{}])", self.secret, self.index)
     }
 
@@ -58,8 +58,27 @@ impl SecretRef<'_> {
     }
 }
 
+/// For people: the secrets and config maps without which the kubelet does not
+/// start the pod, and where the VMI names them.
+pub(crate) fn awaited_objects(spec: &VmiSpec) -> impl Iterator<Item = String> {
+    let own = spec
+        .volumes
+        .iter()
+        .enumerate()
+        .filter_map(|(index, volume)| {
+            let (name, optional) = if let Some(secret) = &volume.secret {
+                (&secret.secret_name, secret.optional)
+            } else {
+                let map = volume.config_map.as_ref()?;
+                (&map.name, map.optional)
+            };
+            (optional != Some(true)).then(|| format!("{name} (spec.volumes[{index}])"))
+        });
+    secret_refs(spec).map(|secret| secret.told()).chain(own)
+}
+
 /// All of them, in the order of the volumes.
-pub(crate) fn secret_refs(spec: &VmiSpec) -> impl Iterator<Item = SecretRef<'_>> {
+pub(super) fn secret_refs(spec: &VmiSpec) -> impl Iterator<Item = SecretRef<'_>> {
     spec.volumes.iter().enumerate().flat_map(|(index, volume)| {
         let source = volume.cloud_init();
         let user = source.and_then(|source| source.user_data_secret_ref.as_ref());

@@ -72,7 +72,14 @@ pub(super) fn next(inputs: &Inputs<'_>) -> VmStatus {
     status.start_failure = start_failure(vm, vmi, status.start_failure.take(), inputs);
     take_conditions(&mut status, vm, vmi, inputs.failure, now);
     status.volume_snapshot_statuses = volume_snapshot_statuses(vm);
-    printable(vm, &status, vmi, inputs.stopping).clone_into(&mut status.printable_status);
+    printable(
+        vm,
+        &status,
+        vmi,
+        inputs.observed.storage,
+        (inputs.starting, inputs.stopping),
+    )
+    .clone_into(&mut status.printable_status);
     status
 }
 

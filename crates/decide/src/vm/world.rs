@@ -8,28 +8,9 @@ use serde_json::{Value, json};
 use super::tests::{at, deleted, template, vm, vmi};
 use super::*;
 
-/// Applies a JSON merge patch (RFC 7396).
-pub(crate) fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    let target = target.as_object_mut().unwrap();
-    for (key, value) in patch {
-        if value.is_null() {
-            target.remove(key);
-        } else {
-            merge(target.entry(key.clone()).or_insert(Value::Null), value);
-        }
-    }
-}
-
 fn apply<T: serde::Serialize + serde::de::DeserializeOwned>(object: &mut T, patch: &Value) {
     let mut value = serde_json::to_value(&*object).unwrap();
-    merge(&mut value, patch);
+    json_patch::merge(&mut value, patch);
     *object = serde_json::from_value(value).unwrap();
 }
 
@@ -54,6 +35,7 @@ impl World {
                 template: &template,
                 vmi: self.vmi.as_ref(),
                 failure: None,
+                storage: super::tests::no_storage(),
                 random: 0.5,
             };
             let plan = decide(&observed, at(self.now));
@@ -82,6 +64,7 @@ impl World {
                 self.vm_gone = bare && self.vm.metadata.deletion_timestamp.is_some();
             }
             Op::PatchStatus(patch) => apply(&mut self.vm, &json!({ "status": patch["status"] })),
+            Op::CreateDataVolume(made) => panic!("no template asks for it: {made}"),
             Op::CreateInstance(made) => {
                 assert!(self.vmi.is_none(), "made twice");
                 self.made += 1;

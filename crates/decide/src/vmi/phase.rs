@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Observed;
 use crate::plan::Event;
 use crate::pod::PodFacts;
+use crate::storage::{IMPORT_FAILED, Readiness};
 
 /// How long virt-handler has to say how the guest ended before the pod's exit
 /// code is believed. It knows more (a crash from a shutdown), but may be away.
@@ -38,14 +39,33 @@ impl Next {
     }
 }
 
-pub(super) fn next(observed: &Observed<'_>, phase: Phase, now: Timestamp) -> Next {
+/// `waits`: what of its volumes keeps a VMI without a pod from getting one.
+pub(super) fn next(
+    observed: &Observed<'_>,
+    phase: Phase,
+    waits: Option<&Readiness>,
+    now: Timestamp,
+) -> Next {
     let deleting = observed.vmi.metadata.deletion_timestamp.is_some();
     let pod = observed.pods.first();
     match (phase, pod) {
         (Phase::Succeeded | Phase::Failed, _) => Next::to(phase),
         (Phase::Unset | Phase::Pending, Some(_)) => Next::to(Phase::Scheduling),
         (Phase::Unset | Phase::Pending, None) if deleting => Next::to(Phase::Failed),
-        (Phase::Unset | Phase::Pending, None) => Next::to(Phase::Pending),
+        (Phase::Unset | Phase::Pending, None) => {
+            match waits.and_then(|waits| waits.failed.as_ref()) {
+                Some(message) => Next {
+                    reason: IMPORT_FAILED.to_owned(),
+                    event: Some(Event {
+                        warning: true,
+                        reason: IMPORT_FAILED,
+                        message: message.clone(),
+                    }),
+                    ..Next::to(Phase::Failed)
+                },
+                None => Next::to(Phase::Pending),
+            }
+        }
         (_, None) if !observed.absence_confirmed => Next {
             confirm: true,
             ..Next::to(phase)

@@ -16,7 +16,8 @@ use super::phase::Next;
 use crate::conditions::{condition as new_condition, remove, set};
 use crate::handler::SYNC_FAILED;
 use crate::plan::Failure;
-use crate::pod::{PodFacts, memory_overhead, quantity_text, secret_refs};
+use crate::pod::{PodFacts, awaited_objects, memory_overhead, quantity_text};
+use crate::storage::Readiness;
 
 /// Seconds a pod with secrets as volumes may wait before its VMI tells of it:
 /// longer than a busy kubelet takes for one that lacks nothing.
@@ -26,6 +27,7 @@ const SECRETS_SECONDS: i64 = 15;
 pub(super) fn next(
     observed: &Observed<'_>,
     next: &Next,
+    waits: Option<&Readiness>,
     failure: Option<&Failure>,
     now: Timestamp,
 ) -> VmiStatus {
@@ -52,7 +54,12 @@ pub(super) fn next(
         status.reason.clone_from(&next.reason);
     }
     if ours {
-        set_pod_scheduled(&mut status.conditions, pod, next.phase, now);
+        set_pod_scheduled(&mut status.conditions, pod, next.phase, waits, now);
+        set_provisioning(&mut status.conditions, waits, now);
+        if let Some(ready) = observed.storage.data_volumes_ready(&vmi.spec) {
+            set(&mut status.conditions, ready, now);
+        }
+        take_claims(&mut status, observed);
         let waits = pod.and_then(|pod| waits_for_secrets(&vmi.spec, pod, now));
         let failure = failure
             .map(|failure| (failure.reason.as_str(), failure.message.as_str()))
@@ -111,11 +118,46 @@ fn set_pod_scheduled(
     conditions: &mut Vec<Condition>,
     pod: Option<&PodFacts>,
     next: Phase,
+    waits: Option<&Readiness>,
     now: Timestamp,
 ) {
+    if let Some(missing) = waits.and_then(|waits| waits.missing.as_ref()) {
+        // Upstream's word for it, which clients wait on.
+        let missing = new_condition("PodScheduled", false, "Unschedulable", missing);
+        return set(conditions, missing, now);
+    }
     match pod.and_then(|pod| pod.unschedulable.clone()) {
         Some(condition) if next == Phase::Scheduling => set(conditions, condition, now),
         _ => remove(conditions, "PodScheduled"),
+    }
+}
+
+/// `Provisioning` is there while a DataVolume waits for a consumer.
+fn set_provisioning(conditions: &mut Vec<Condition>, waits: Option<&Readiness>, now: Timestamp) {
+    match waits.filter(|waits| waits.first_consumer) {
+        Some(waits) => {
+            let why = waits.waits.as_deref().unwrap_or_default();
+            set(
+                conditions,
+                new_condition("Provisioning", true, "", why),
+                now,
+            );
+        }
+        None => remove(conditions, "Provisioning"),
+    }
+}
+
+/// What is known about the claims; the rest of a volume's status is virt-handler's.
+fn take_claims(status: &mut VmiStatus, observed: &Observed<'_>) {
+    for new in observed.storage.volume_statuses(&observed.vmi.spec) {
+        match status
+            .volume_status
+            .iter_mut()
+            .find(|old| old.name == new.name)
+        {
+            Some(old) => old.persistent_volume_claim_info = new.persistent_volume_claim_info,
+            None => status.volume_status.push(new),
+        }
     }
 }
 
@@ -156,7 +198,7 @@ fn set_synchronized(
 /// worth telling of; `None` when it is not such a pod.
 pub(super) fn secrets_are_late_at(spec: &VmiSpec, pod: &PodFacts) -> Option<Timestamp> {
     let since = pod.unprepared_since?;
-    secret_refs(spec).next()?;
+    awaited_objects(spec).next()?;
     since
         .checked_add(SignedDuration::from_secs(SECRETS_SECONDS))
         .ok()
@@ -166,12 +208,12 @@ pub(super) fn secrets_are_late_at(spec: &VmiSpec, pod: &PodFacts) -> Option<Time
 /// can see is that the pod has been waiting, and for which secrets it may be.
 fn waits_for_secrets(spec: &VmiSpec, pod: &PodFacts, now: Timestamp) -> Option<String> {
     secrets_are_late_at(spec, pod).filter(|late| *late <= now)?;
-    let secrets: Vec<String> = secret_refs(spec).map(|secret| secret.told()).collect();
+    let objects: Vec<String> = awaited_objects(spec).collect();
     Some(format!(
-        "pod {} waits on node {} for its volumes, among them secrets that have to exist in its namespace: {}; the pod's events say which is missing",
+        "pod {} waits on node {} for its volumes, among them secrets or config maps that have to exist in its namespace: {}; the pod's events say which is missing",
         pod.name,
         pod.node,
-        secrets.join(", ")
+        objects.join(", ")
     ))
 }
 

@@ -115,6 +115,7 @@ fn run_with(
         node_unresponsive: false,
         waits_until: None,
         failure: None,
+        storage: &Storage::default(),
         settings: &settings,
     };
     change(&mut observed);
@@ -331,6 +332,7 @@ fn a_refused_pod_is_told_and_tried_again_later() {
         node_unresponsive: false,
         waits_until: None,
         failure: Some(&failure),
+        storage: &Storage::default(),
         settings: &settings,
     };
     let plan = decide(&observed, at(0));
@@ -404,7 +406,7 @@ fn nothing_is_patched_when_nothing_changed() {
     ] {
         let mut vmi = vmi(phase);
         let mut value = serde_json::to_value(&vmi).unwrap();
-        crate::vm::tests_merge(&mut value, &patch(&run(&vmi, &pods)));
+        json_patch::merge(&mut value, &patch(&run(&vmi, &pods)));
         vmi = serde_json::from_value(value).unwrap();
         assert_eq!(run(&vmi, &pods), Plan::default(), "{phase}");
     }
@@ -414,7 +416,7 @@ fn nothing_is_patched_when_nothing_changed() {
 fn a_bound_pod_alone_is_worth_no_request() {
     let mut vmi = vmi("Scheduling");
     let mut value = serde_json::to_value(&vmi).unwrap();
-    crate::vm::tests_merge(&mut value, &patch(&run(&vmi, &[pending_pod()])));
+    json_patch::merge(&mut value, &patch(&run(&vmi, &[pending_pod()])));
     vmi = serde_json::from_value(value).unwrap();
     let bound = PodFacts {
         node: "edge1".to_owned(),
@@ -484,7 +486,7 @@ fn a_pod_that_waits_for_secrets_is_told_of_after_a_while_and_taken_back() {
     assert_eq!(late.requeue, None);
 
     let mut value = serde_json::to_value(&vmi).unwrap();
-    crate::vm::tests_merge(&mut value, &told);
+    json_patch::merge(&mut value, &told);
     vmi = serde_json::from_value(value).unwrap();
     assert_eq!(
         run(&vmi, &[waits_since(-20)]),
@@ -620,4 +622,58 @@ fn finalizers_are_added_when_missing_and_the_old_name_is_dropped() {
     bare.metadata.finalizers = Some(vec![OLD_FINALIZER.to_owned()]);
     let told = patch(&run(&bare, &[pending_pod()]));
     assert_eq!(told["metadata"]["finalizers"], json!([VMI_FINALIZER]));
+}
+
+/// What a pending VMI on the claim `c` does with this storage.
+fn on_claim(storage: &Storage) -> Plan<Op> {
+    let mut vmi = vmi("Pending");
+    let volume = json!({"name": "root", "dataVolume": {"name": "c"}});
+    vmi.spec.volumes = vec![serde_json::from_value(volume).unwrap()];
+    let settings = settings();
+    let observed = Observed {
+        vmi: &vmi,
+        pods: &[],
+        absence_confirmed: true,
+        owner_exists: true,
+        node_unresponsive: false,
+        waits_until: None,
+        failure: None,
+        storage,
+        settings: &settings,
+    };
+    decide(&observed, at(0))
+}
+
+#[test]
+fn an_instance_waits_for_the_content_of_its_disks_and_says_so() {
+    use crate::storage::tests::{data_volume, owned, storage};
+    let missing = on_claim(&Storage::default());
+    let told = patch(&missing);
+    for (type_, reason) in [
+        ("Synchronized", "FailedPvcNotFound"),
+        ("PodScheduled", "Unschedulable"),
+    ] {
+        let expected = Some(("False".to_owned(), reason.to_owned()));
+        assert_eq!(condition_in(&told, type_), expected);
+    }
+    let event = missing.steps[0].done.as_ref().unwrap();
+    assert_eq!(event.reason, "FailedPvcNotFound");
+
+    let busy = on_claim(&storage(
+        Some(owned()),
+        Some(data_volume("ImportInProgress")),
+    ));
+    let told = patch(&busy);
+    let expected = Some(("False".to_owned(), "NotAllDVsReady".to_owned()));
+    assert_eq!(condition_in(&told, "DataVolumesReady"), expected);
+    assert_eq!(condition_in(&told, "Synchronized"), None);
+    let known = &told["status"]["volumeStatus"][0];
+    assert_eq!(known["persistentVolumeClaimInfo"]["claimName"], "c");
+
+    let failed = on_claim(&storage(Some(owned()), Some(data_volume("Failed"))));
+    assert_eq!(patch(&failed)["status"]["phase"], "Failed");
+    assert_eq!(patch(&failed)["status"]["reason"], "FailedDataVolumeImport");
+
+    let ready = on_claim(&storage(Some(owned()), Some(data_volume("Succeeded"))));
+    assert!(matches!(ready.steps[0].op, Op::CreatePod(_)), "{ready:?}");
 }

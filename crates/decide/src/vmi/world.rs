@@ -8,7 +8,6 @@ use serde_json::json;
 use super::tests::{at, deleted, pod, settings, vmi};
 use super::*;
 use crate::pod::PodPhase;
-use crate::vm::tests_merge as merge;
 
 struct World {
     vmi: Option<VirtualMachineInstance>,
@@ -42,6 +41,7 @@ impl World {
                 node_unresponsive: false,
                 waits_until: None,
                 failure: None,
+                storage: &Storage::default(),
                 settings: &settings,
             };
             let plan = decide(&observed, at(self.now));
@@ -82,7 +82,7 @@ impl World {
             }
             Op::Patch(patch) => {
                 let mut value = serde_json::to_value(self.vmi.as_ref().unwrap()).unwrap();
-                merge(&mut value, &patch);
+                json_patch::merge(&mut value, &patch);
                 let vmi: VirtualMachineInstance = serde_json::from_value(value).unwrap();
                 let phase = |vmi: &VirtualMachineInstance| vmi.status.as_ref().unwrap().phase;
                 assert!(legal(phase(before), phase(&vmi)), "{patch}");
@@ -125,7 +125,7 @@ fn handler(world: &mut World, from: &[Phase], patch: &Value) {
     let Some(vmi) = &world.vmi else { return };
     if from.contains(&vmi.status.as_ref().unwrap().phase) {
         let mut value = serde_json::to_value(vmi).unwrap();
-        merge(&mut value, patch);
+        json_patch::merge(&mut value, patch);
         world.vmi = Some(serde_json::from_value(value).unwrap());
     }
 }

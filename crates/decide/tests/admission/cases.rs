@@ -2,10 +2,12 @@
 
 mod guest;
 mod network;
+mod storage;
 
 use serde_json::Value;
 
 pub(crate) const INVALID: &str = "FieldValueInvalid";
+pub(crate) const NOT_FOUND: &str = "FieldValueNotFound";
 pub(crate) const REQUIRED: &str = "FieldValueRequired";
 pub(crate) const DUPLICATE: &str = "FieldValueDuplicate";
 pub(crate) const NOT_SUPPORTED: &str = "FieldValueNotSupported";
@@ -22,5 +24,5 @@ pub(crate) type Case = (
 
 /// All rows.
 pub(crate) fn all() -> Vec<Case> {
-    [guest::rows(), network::rows()].concat()
+    [guest::rows(), network::rows(), storage::rows()].concat()
 }

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cases;
+mod disks;
 mod kubevirt;
 mod manifests;
 mod shapes;

@@ -196,19 +196,15 @@ fn file(driver: &str, path: &str, aio: Aio, cache: &Value) -> Value {
 /// What the cache mode means for a node; the write cache itself is the device's.
 fn cache(i: usize, disk: &Disk, direct: bool) -> Result<Value, SpecError> {
     let path = format!("spec.domain.devices.disks[{i}]");
-    let (wanted, no_flush) = match disk.cache {
-        Cache::Ephemeral => (direct, true),
-        Cache::Durable => (direct, false),
-        Cache::None if !direct => {
-            return Err(SpecError::new(
-                format!("{path}.cache"),
-                "none",
-                "writethrough or writeback, since the node's file system has no direct I/O",
-            ));
-        }
-        Cache::None => (true, false),
-        Cache::WriteThrough | Cache::WriteBack => (false, false),
-    };
+    let no_flush = disk.cache == Cache::Ephemeral;
+    let wanted = disk.goes_direct(direct);
+    if wanted && !direct {
+        return Err(SpecError::new(
+            format!("{path}.cache"),
+            "none",
+            "writethrough or writeback, since the node's file system has no direct I/O",
+        ));
+    }
     if disk.aio == Aio::Native && !wanted {
         return Err(SpecError::new(
             format!("{path}.io"),

@@ -44,6 +44,18 @@ pub struct Disk {
     pub content: Content,
 }
 
+impl Disk {
+    /// Requests go around the page cache of a file system that is `able` to.
+    #[must_use]
+    pub fn goes_direct(&self, able: bool) -> bool {
+        match self.cache {
+            Cache::Ephemeral | Cache::Durable => able,
+            Cache::None => true,
+            Cache::WriteThrough | Cache::WriteBack => false,
+        }
+    }
+}
+
 /// How a disk is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bus {

@@ -274,7 +274,93 @@ fn a_third_start_waits_until_one_of_two_is_ready() {
     let owner = &mut ready.metadata.owner_references.as_mut().unwrap()[0];
     owner.name = "a".to_owned();
     owner.uid = "a-uid".to_owned();
-    let changed = index.put_pod(&ready);
-    assert_eq!(index.next_starts(&changed, at(1)), [Key::Vmi(key("c"))]);
+    assert_eq!(index.put_pod(&ready), [Key::Vmi(key("a"))]);
+    assert_eq!(index.next_starts(&key("a"), at(1)), [Key::Vmi(key("c"))]);
     assert!(makes_pod(&mut index, "c"));
+}
+
+fn claim(phase: &str) -> k8s_openapi::api::core::v1::PersistentVolumeClaim {
+    serde_json::from_value(json!({
+        "metadata": {"name": "disk", "namespace": "ns", "uid": "c"},
+        "status": {"phase": phase}
+    }))
+    .unwrap()
+}
+
+fn on_claim() -> RawVmi {
+    let mut raw = vmi(2, "vmi-uid", "Pending");
+    raw.spec = json!({"domain": {}, "volumes": [
+        {"name": "root", "persistentVolumeClaim": {"claimName": "disk"}}]});
+    raw
+}
+
+#[test]
+fn a_claim_wakes_those_that_name_it_and_only_when_it_tells_something() {
+    let mut index = Index::new("launcher:1");
+    index.put_vmi(on_claim());
+    assert_eq!(index.put_claim(&claim("Pending")), [Key::Vmi(key())]);
+    assert_eq!(index.put_claim(&claim("Pending")), []);
+    assert_eq!(index.put_claim(&claim("Bound")), [Key::Vmi(key())]);
+    let mut other = claim("Bound");
+    other.metadata.namespace = Some("other".to_owned());
+    assert_eq!(index.put_claim(&other), []);
+    assert_eq!(index.reset_claims(&[]), [Key::Vmi(key())]);
+}
+
+#[test]
+fn an_instance_waits_for_its_claim_and_takes_nobodys_turn() {
+    let mut index = Index::new("launcher:1");
+    index.put_vmi(on_claim());
+    let ops = vmi_ops(&mut index);
+    let [vmi::Op::Patch(patch)] = ops.as_slice() else {
+        panic!("{ops:?}")
+    };
+    assert!(patch.to_string().contains("FailedPvcNotFound"), "{patch}");
+    index.put_claim(&claim("Pending"));
+    let ops = vmi_ops(&mut index);
+    assert!(matches!(ops.as_slice(), [vmi::Op::CreatePod(_)]), "{ops:?}");
+}
+
+#[test]
+fn a_data_volume_wakes_the_vm_whose_template_it_is_but_its_progress_does_not() {
+    let mut index = Index::new("launcher:1");
+    let mut raw = vm(1, json!(true));
+    raw.spec["dataVolumeTemplates"] = json!([{"metadata": {"name": "disk"}, "spec": {}}]);
+    index.put_vm(raw);
+    let known = |version: u32, phase: &str, progress: &str| -> crate::raw::RawDataVolume {
+        serde_json::from_value(json!({
+            "metadata": {"name": "disk", "namespace": "ns", "uid": "d",
+                "resourceVersion": version.to_string()},
+            "status": {"phase": phase, "progress": progress}
+        }))
+        .unwrap()
+    };
+    let ops = vm_ops(&index);
+    let [vm::Op::CreateDataVolume(made)] = ops.as_slice() else {
+        panic!("{ops:?}")
+    };
+    assert_eq!(made["metadata"]["ownerReferences"][0]["uid"], "vm-uid");
+    let wakes = [Key::Vm(key())];
+    assert_eq!(
+        index.put_data_volume(&known(5, "ImportInProgress", "1%")),
+        wakes
+    );
+    assert_eq!(
+        index.put_data_volume(&known(6, "ImportInProgress", "2%")),
+        []
+    );
+    assert!(
+        !vm_ops(&index)
+            .iter()
+            .any(|op| matches!(op, vm::Op::CreateInstance(_)))
+    );
+    assert_eq!(index.put_data_volume(&known(7, "Succeeded", "100%")), wakes);
+    assert_eq!(
+        index.put_data_volume(&known(6, "ImportInProgress", "2%")),
+        []
+    );
+    assert!(matches!(
+        vm_ops(&index).as_slice(),
+        [vm::Op::CreateInstance(_)]
+    ));
 }

@@ -21,6 +21,7 @@ use kube::api::Api;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Command, Input, Shared};
+use crate::disks;
 use crate::launcher::{Answer, Link, last_state, private_dir};
 use crate::network;
 use crate::podinfo::PodInfo;
@@ -242,6 +243,7 @@ impl Courier {
             host::devnode::give(pid, Path::new(device), NONROOT_UID, NONROOT_UID)
                 .map_err(|error| format!("giving /{device} to the launcher: {error}"))?;
         }
+        disks::give(pid, vmi).map_err(|error| format!("giving disks to the launcher: {error}"))?;
         self.tell(Input::Networks(networks.clone()));
         Ok(Sync {
             vmi: vmi.clone(),

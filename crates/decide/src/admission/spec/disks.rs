@@ -125,7 +125,7 @@ fn bus(path: &Path, disk: &Value, out: &mut Causes) {
         }
         "virtio" => {}
         "sata" => {
-            if at(disk, "disk.readonly").as_bool() == Some(true) {
+            if *device == "disk" && at(disk, "disk.readonly").as_bool() == Some(true) {
                 out.invalid(&field, "sata hard-disks do not support read-only.");
             }
         }

@@ -27,6 +27,86 @@ fn vmi(name: &str, spec: Value) -> VirtualMachineInstance {
     .unwrap()
 }
 
+/// A claim `files` and a claim `blocks`.
+fn storage() -> Storage {
+    let claim = |name: &str, mode: &str| {
+        let claim = serde_json::from_value(json!({
+            "spec": {"volumeMode": mode, "resources": {"requests": {"storage": "1Gi"}}}
+        }))
+        .unwrap();
+        (name.to_owned(), crate::storage::ClaimFacts::from(&claim))
+    };
+    Storage {
+        claims: [claim("files", "Filesystem"), claim("blocks", "Block")].into(),
+        ..Storage::default()
+    }
+}
+
+#[test]
+fn every_volume_that_is_more_than_the_launchers_own() {
+    let vmi = vmi(
+        "web",
+        json!({"volumes": [
+            {"name": "root", "dataVolume": {"name": "files"}},
+            {"name": "data", "persistentVolumeClaim": {"claimName": "blocks"}},
+            {"name": "ro", "persistentVolumeClaim": {"claimName": "files", "readOnly": true}},
+            {"name": "eph", "ephemeral": {"persistentVolumeClaim": {"claimName": "files"}}},
+            {"name": "host", "hostDisk": {"path": "/data/a/disk.img", "type": "DiskOrCreate", "capacity": "1Gi"}},
+            {"name": "here", "hostDisk": {"path": "/data/b/disk.img", "type": "Disk"}},
+            {"name": "cm", "configMap": {"name": "m", "optional": true}},
+            {"name": "sec", "secret": {"secretName": "s"}},
+            {"name": "sa", "serviceAccount": {"serviceAccountName": "acc"}},
+            {"name": "down", "downwardAPI": {"fields": [
+                {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+            {"name": "disk", "containerDisk": {"image": "disk"}}
+        ]}),
+    );
+    let pod = rendered(&vmi);
+    let compute = &pod["spec"]["containers"][0];
+    let list = |value: &Value, skip: usize| -> Vec<Value> {
+        value
+            .as_array()
+            .unwrap()
+            .iter()
+            .skip(skip)
+            .cloned()
+            .collect()
+    };
+    insta::assert_snapshot!(
+        "volumes",
+        serde_json::to_string_pretty(&json!({
+            "args": compute["args"],
+            "mounts": list(&compute["volumeMounts"], 4),
+            "devices": compute["volumeDevices"],
+            "volumes": list(&pod["spec"]["volumes"], 4),
+            "security": pod["spec"]["securityContext"],
+            "account": pod["spec"]["serviceAccountName"],
+            "automount": pod["spec"]["automountServiceAccountToken"],
+        }))
+        .unwrap()
+    );
+    // The user's image sees nothing of it.
+    assert_eq!(
+        list(&pod["spec"]["containers"][1]["volumeMounts"], 1),
+        Vec::<Value>::new()
+    );
+    assert!(
+        rendered(&stateless())["spec"]["securityContext"]
+            .get("fsGroup")
+            .is_none()
+    );
+}
+
+#[test]
+fn a_claim_that_is_not_known_makes_no_pod() {
+    let vmi = vmi(
+        "web",
+        json!({"volumes": [{"name": "a", "dataVolume": {"name": "none"}}]}),
+    );
+    let error = render(&vmi, &Settings::new("l"), &storage()).unwrap_err();
+    assert!(error.to_string().contains("spec.volumes[0]"), "{error}");
+}
+
 fn stateless() -> VirtualMachineInstance {
     vmi(
         "web",
@@ -56,7 +136,7 @@ fn rendered(vmi: &VirtualMachineInstance) -> Value {
         use_emulation: true,
         ..Settings::new("launcher:1")
     };
-    serde_json::to_value(render(vmi, &settings).unwrap()).unwrap()
+    serde_json::to_value(render(vmi, &settings, &storage()).unwrap()).unwrap()
 }
 
 #[test]
