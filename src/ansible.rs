@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
-use tokio::signal::unix::{SignalKind, signal};
+
+use crate::interrupt;
 
 /// How long after a signal Ansible may go on before it is told.
 const UNTIL_TOLD: Duration = Duration::from_secs(2);
@@ -184,24 +185,10 @@ impl Interrupt {
     fn watch() -> anyhow::Result<Self> {
         let at = Arc::new(OnceLock::new());
         let seen = Arc::clone(&at);
-        let runtime = crate::cluster::runtime()?;
-        let (mut interrupt, mut terminate) = {
-            let _guard = runtime.enter();
-            (
-                signal(SignalKind::interrupt())?,
-                signal(SignalKind::terminate())?,
-            )
-        };
-        std::thread::spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-            });
-            // Only this thread sets it.
+        // The first of them counts.
+        interrupt::watch(move || {
             let _ = seen.set(Instant::now());
-        });
+        })?;
         Ok(Self { at })
     }
 

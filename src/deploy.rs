@@ -11,13 +11,11 @@ use anyhow::{Context, bail};
 use serde_json::json;
 
 use crate::ansible::{Counts, Event, Playbook};
-use crate::cli::{DeployArgs, Format, ValidateArgs};
+use crate::cli::{Component, DeployArgs, Format, ValidateArgs};
 use crate::cluster;
+use crate::interrupt;
 use crate::output::{Output, Tone};
 use crate::settings::Settings;
-
-/// The exit code that shells give a program that SIGINT ended: 128 and the signal's number.
-const INTERRUPTED: u8 = 130;
 
 /// Runs `site.yml`, prints a table of its hosts, then validates.
 pub(crate) fn run(
@@ -71,7 +69,7 @@ pub(crate) fn run(
             "interrupted; the log is in {}. Run deploy again: what was done is not done twice.",
             log.display()
         ));
-        return Ok(ExitCode::from(INTERRUPTED));
+        return Ok(ExitCode::from(interrupt::EXIT));
     };
     if !status.success() {
         for failure in &failures {
@@ -90,11 +88,21 @@ pub(crate) fn run(
         &ValidateArgs {
             cluster: args.cluster.clone(),
             namespace: settings.namespace.clone(),
+            component: components(&kubeconfig),
             wait: args.timeout,
             output: Format::Table,
         },
         out,
     )
+}
+
+/// What the playbook brings to the cluster: storage only to the embedded one, for another has its own.
+fn components(kubeconfig: &Path) -> Vec<Component> {
+    if kubeconfig == Path::new(cluster::EMBEDDED) {
+        vec![Component::Kubevirt, Component::StorageLocal, Component::Cdi]
+    } else {
+        vec![Component::Kubevirt, Component::Cdi]
+    }
 }
 
 fn extra_vars(

@@ -10,6 +10,7 @@ mod cluster;
 mod demo;
 mod deploy;
 mod image;
+mod interrupt;
 mod output;
 mod preflight;
 mod render;

@@ -12,7 +12,6 @@ mod fix;
 mod fixing;
 mod fleet;
 mod gather;
-mod interrupt;
 mod inventory;
 mod live;
 mod nodes;
@@ -27,6 +26,7 @@ use hardware::report::{NodeReport, clock_skews, judge_fleet};
 use hardware::{Facts, Status, Verdict};
 
 use crate::cli::{PreflightArgs, PreflightCommand};
+use crate::interrupt;
 use crate::output::Output;
 use crate::ssh::Cancel;
 use fleet::Event;
@@ -39,8 +39,6 @@ const EXIT_USAGE: u8 = 2;
 const EXIT_FAIL: u8 = 3;
 /// Exit code when the worst verdict is a warning.
 const EXIT_WARN: u8 = 4;
-/// Exit code after an interruption, as shells have it: 128 and SIGINT.
-const EXIT_INTERRUPTED: u8 = 130;
 
 /// Runs every check but the skipped ones on every node. Exit code 0 on a pass, 4 on
 /// warnings, 3 on failures, 2 if the question itself is wrong.
@@ -55,7 +53,7 @@ pub(crate) fn run(args: &PreflightArgs, out: &Output) -> anyhow::Result<ExitCode
     };
     let cancel = Cancel::default();
     if jobs.iter().any(Job::is_remote) {
-        interrupt::watch(&cancel)?;
+        end_on_signals(&cancel)?;
     }
     let mut nodes = ask(args, jobs.clone(), &cancel, out)?;
     if args.fix && !cancel.is_cancelled() {
@@ -66,12 +64,24 @@ pub(crate) fn run(args: &PreflightArgs, out: &Output) -> anyhow::Result<ExitCode
     }
     report::write(args, &nodes, out)?;
     if cancel.is_cancelled() {
-        return Ok(ExitCode::from(EXIT_INTERRUPTED));
+        return Ok(ExitCode::from(interrupt::EXIT));
     }
     Ok(match (hardware::report::status(&nodes), args.strict) {
         (Status::Pass | Status::Skip, _) => ExitCode::SUCCESS,
         (Status::Warn, false) => ExitCode::from(EXIT_WARN),
         (Status::Warn, true) | (Status::Fail, _) => ExitCode::from(EXIT_FAIL),
+    })
+}
+
+/// The first signal asks every node's thread to end, so that nodes are cleaned up; the second ends
+/// this program at once.
+fn end_on_signals(cancel: &Cancel) -> anyhow::Result<()> {
+    let cancel = cancel.clone();
+    interrupt::watch(move || {
+        if cancel.is_cancelled() {
+            std::process::exit(i32::from(interrupt::EXIT));
+        }
+        cancel.cancel();
     })
 }
 
