@@ -244,7 +244,8 @@ fn gone_or_blocked(error: &std::io::Error, what: &'static str) -> Result<bool, F
     blocked(error, what).map(|()| false)
 }
 
-fn blocked(error: &std::io::Error, what: &'static str) -> Result<(), Failure> {
+/// Whoever would have to wait tries again later; anything else ends the connection.
+pub(super) fn blocked(error: &std::io::Error, what: &'static str) -> Result<(), Failure> {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(()),
         _ => Err(lost(what, error)),

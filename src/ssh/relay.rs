@@ -2,7 +2,7 @@
 //! socket of the next one. The bytes are moved whenever the next session waits, so no
 //! further thread is needed and a dead node behind the jump host holds up only itself.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
@@ -10,7 +10,11 @@ use rustix::event::PollFlags;
 use ssh2::Channel;
 
 use super::connection::{Connection, lost};
+use super::exec::blocked;
 use super::{Deadline, Failure, harmless};
+
+/// What fails when a byte cannot go on.
+const MOVING: &str = "moving bytes through the jump host";
 
 /// Bytes that may wait in each direction.
 const ROOM: usize = 64 << 10;
@@ -72,7 +76,7 @@ impl Relay {
                         self.outgoing.extend_from_slice(&buffer[..n]);
                         moved = true;
                     }
-                    Err(error) => blocked(&error)?,
+                    Err(error) => blocked(&error, MOVING)?,
                 }
             }
             if !self.outgoing.is_empty() && !self.ended {
@@ -81,7 +85,7 @@ impl Relay {
                         self.outgoing.drain(..n);
                         moved |= n > 0;
                     }
-                    Err(error) => blocked(&error)?,
+                    Err(error) => blocked(&error, MOVING)?,
                 }
             }
             if self.incoming.len() < ROOM && !self.ended {
@@ -91,7 +95,7 @@ impl Relay {
                         self.incoming.extend_from_slice(&buffer[..n]);
                         moved = true;
                     }
-                    Err(error) => blocked(&error)?,
+                    Err(error) => blocked(&error, MOVING)?,
                 }
             }
             if !self.incoming.is_empty() {
@@ -100,7 +104,7 @@ impl Relay {
                         self.incoming.drain(..n);
                         moved |= n > 0;
                     }
-                    Err(error) => blocked(&error)?,
+                    Err(error) => blocked(&error, MOVING)?,
                 }
             }
             if self.ended && self.incoming.is_empty() {
@@ -125,12 +129,5 @@ impl Relay {
         }
         into.push((self.far.as_fd(), flags));
         self.jump.interests(into);
-    }
-}
-
-fn blocked(error: &std::io::Error) -> Result<(), Failure> {
-    match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(()),
-        _ => Err(lost("moving bytes through the jump host", error)),
     }
 }
