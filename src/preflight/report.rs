@@ -53,11 +53,7 @@ pub(super) fn write(
 
 /// The time, RFC 3339, in seconds.
 fn now() -> String {
-    let seconds = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs());
-    jiff::Timestamp::from_second(seconds.cast_signed())
-        .map_or_else(|_| seconds.to_string(), |time| time.to_string())
+    format!("{:.0}", jiff::Timestamp::now())
 }
 
 fn word(status: Status, out: &Output) -> String {
