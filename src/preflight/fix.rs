@@ -6,4 +6,4 @@ pub(crate) mod plan;
 mod script;
 
 pub(crate) use plan::{Plan, plan};
-pub(crate) use script::{apply, look, read_answer, reboot};
+pub(crate) use script::{BOOT_ID, REBOOT, apply, look, read_answer};

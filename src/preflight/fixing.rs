@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use hardware::report::{NodeReport, printable};
-use hardware::{Fix, Status};
+use hardware::{Fix, Status, Verdict};
 use similar::TextDiff;
 
 use super::fix::{self, Plan};
@@ -19,6 +19,12 @@ use super::{ask, gather};
 use crate::cli::PreflightArgs;
 use crate::output::{Output, Tone};
 use crate::ssh::{Cancel, Deadline, Limits, Target, connection, harmless, push};
+
+/// How long after its reboot a node is asked again: a server's boot goes on for a while when its sshd
+/// answers.
+const SETTLE: Duration = Duration::from_secs(90);
+/// Between two questions.
+const PAUSE: Duration = Duration::from_secs(3);
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +71,8 @@ pub(super) fn run(
                 let Some(facts) = facts else { continue };
                 let plan = fix::plan(facts, &patient.fixes, &files);
                 out.note(describe(&name, &plan, out).trim_end());
-                if !plan.is_empty() {
+                // What an earlier run wrote may wait for the reboot that is asked for now.
+                if !plan.is_empty() || (plan.reboot && args.reboot) {
                     plans.push((patient, plan));
                 }
             }
@@ -86,44 +93,117 @@ pub(super) fn run(
     let patients = plans.into_iter().map(|(patient, _)| patient).collect();
     let done = on_all(patients, args, cancel, move |patient, cancel| {
         let Some(plan) = written.get(&patient.index) else {
-            return Ok("nothing to do");
+            return Ok(Done::Now);
         };
-        let _ = shell(&patient.job, &fix::apply(plan), limits, cancel)?;
+        if !plan.is_empty() {
+            let _ = shell(&patient.job, &fix::apply(plan), limits, cancel)?;
+        }
         match (plan.reboot, reboot) {
-            (false, _) => Ok("done"),
-            (true, false) => Ok("written; reboot the node (or --reboot), then run preflight again"),
+            (false, _) => Ok(Done::Now),
+            (true, false) => Ok(Done::AfterReboot),
             (true, true) => restart(&patient.job, limits, wait, cancel),
         }
     })?;
     let mut again = Vec::new();
     for (patient, result) in done {
         let name = &patient.job.name;
-        match result {
-            Ok(how) => {
-                out.note(&format!("fix: {name}: {how}"));
-                again.push(patient);
-            }
-            Err(why) => {
-                out.note(&format!("fix: {name}: failed: {}", printable(&why)));
-                again.push(patient);
-            }
+        match &result {
+            Ok(how) => out.note(&format!("fix: {name}: {}", how.words())),
+            Err(why) => out.note(&format!("fix: {name}: failed: {}", printable(why))),
         }
+        again.push((patient, result == Ok(Done::Rebooted)));
     }
     if cancel.is_cancelled() {
         return Ok(Outcome::Done);
     }
-    let reports = ask(
-        args,
-        again.iter().map(|p| p.job.clone()).collect(),
-        cancel,
-        out,
-    )?;
-    for (patient, report) in again.iter().zip(reports) {
-        if let Some(node) = nodes.get_mut(patient.index) {
-            *node = report;
+    judge_again(args, again, nodes, cancel, out)?;
+    Ok(Outcome::Done)
+}
+
+/// How a plan was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    /// It has its effect.
+    Now,
+    /// It has it when somebody reboots the node.
+    AfterReboot,
+    /// The node was rebooted, and its new boot answers.
+    Rebooted,
+    /// This machine is the node, and goes down now.
+    Rebooting,
+}
+
+impl Done {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Now => "done",
+            Self::AfterReboot => "written; reboot the node (or --reboot), then run preflight again",
+            Self::Rebooted => "written, rebooted",
+            Self::Rebooting => "written; this machine reboots now: run preflight again afterwards",
         }
     }
-    Ok(Outcome::Done)
+}
+
+/// Puts new reports of the patients in `nodes`; `true` beside one says that it was rebooted. Its sshd
+/// answers before its boot is over, when drivers and settings are not there yet: such a node is asked
+/// again for a while, until everything is as good as it was and what was fixed has its effect.
+fn judge_again(
+    args: &PreflightArgs,
+    mut patients: Vec<(Patient, bool)>,
+    nodes: &mut [NodeReport],
+    cancel: &Cancel,
+    out: &Output,
+) -> anyhow::Result<()> {
+    let until = Instant::now() + SETTLE;
+    loop {
+        let jobs = patients.iter().map(|(p, _)| p.job.clone()).collect();
+        let reports = ask(args, jobs, cancel, out)?;
+        let over = Instant::now() > until;
+        let mut left = Vec::new();
+        for ((patient, rebooted), report) in patients.into_iter().zip(reports) {
+            let Some(node) = nodes.get_mut(patient.index) else {
+                continue;
+            };
+            if rebooted && !over && !settled(node, &report) {
+                left.push((patient, rebooted));
+            } else {
+                *node = report;
+            }
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        for (patient, _) in &left {
+            out.note(&format!(
+                "fix: {}: its boot may not be over; asked again",
+                patient.job.name
+            ));
+        }
+        patients = left;
+        if !cancel.wait(PAUSE) {
+            return Ok(());
+        }
+    }
+}
+
+/// No check is worse than before, and nothing is left that software can do.
+fn settled(before: &NodeReport, after: &NodeReport) -> bool {
+    let mut was: BTreeMap<&str, Status> = BTreeMap::new();
+    for verdict in &before.verdicts {
+        let status = was.entry(&verdict.id).or_insert(verdict.status);
+        *status = (*status).max(verdict.status);
+    }
+    let bad: Vec<_> = bad(after);
+    let worse = bad
+        .iter()
+        .any(|v| was.get(v.id.as_str()).is_none_or(|old| v.status > *old));
+    after.error.is_none() && !worse && hardware::fixes(&bad).is_empty()
+}
+
+/// Verdicts that are not as they should be.
+fn bad(node: &NodeReport) -> Vec<Verdict> {
+    let bad = |v: &&Verdict| matches!(v.status, Status::Warn | Status::Fail);
+    node.verdicts.iter().filter(bad).cloned().collect()
 }
 
 fn patients(jobs: &[Job], nodes: &[NodeReport]) -> Vec<Patient> {
@@ -136,13 +216,7 @@ fn patients(jobs: &[Job], nodes: &[NodeReport]) -> Vec<Patient> {
                 Source::Local { root } => root.as_os_str() == "/",
                 Source::Facts(_) | Source::Refused(_) => false,
             };
-            let bad: Vec<_> = node
-                .verdicts
-                .iter()
-                .filter(|v| matches!(v.status, Status::Warn | Status::Fail))
-                .cloned()
-                .collect();
-            let fixes = hardware::fixes(&bad);
+            let fixes = hardware::fixes(&bad(node));
             (live && !fixes.is_empty()).then(|| Patient {
                 index,
                 job: job.clone(),
@@ -238,37 +312,28 @@ fn local_shell(script: &str) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Reboots a node and waits until another boot answers.
-fn restart(
-    job: &Job,
-    limits: Limits,
-    wait: Duration,
-    cancel: &Cancel,
-) -> Result<&'static str, String> {
+fn restart(job: &Job, limits: Limits, wait: Duration, cancel: &Cancel) -> Result<Done, String> {
     let Source::Ssh(target) = &job.source else {
-        let _ = shell(job, fix::reboot(), limits, cancel)?;
-        return Ok("written; this machine reboots now: run preflight again afterwards");
+        let _ = shell(job, fix::REBOOT, limits, cancel)?;
+        return Ok(Done::Rebooting);
     };
     let boot = |text: &[u8]| String::from_utf8_lossy(text).trim().to_owned();
-    let before = boot(&remote_shell(target, fix::reboot(), limits, cancel)?);
+    let before = boot(&remote_shell(target, fix::REBOOT, limits, cancel)?);
     let until = Instant::now() + wait;
     let short = Limits {
         connect: limits.connect.min(Duration::from_secs(5)),
         total: Duration::from_secs(15),
     };
-    while Instant::now() < until && !cancel.is_cancelled() {
-        std::thread::sleep(Duration::from_secs(2));
-        let id = remote_shell(
-            target,
-            "#!/bin/sh\ncat /proc/sys/kernel/random/boot_id\n",
-            short,
-            cancel,
-        );
-        if let Ok(id) = id
+    while Instant::now() < until && cancel.wait(PAUSE) {
+        if let Ok(id) = remote_shell(target, fix::BOOT_ID, short, cancel)
             && !boot(&id).is_empty()
             && boot(&id) != before
         {
-            return Ok("written, rebooted");
+            return Ok(Done::Rebooted);
         }
+    }
+    if cancel.is_cancelled() {
+        return Err("written and told to reboot, then interrupted".to_owned());
     }
     Err(format!(
         "written and told to reboot, but no new boot answered within {} s (--reboot-timeout)",

@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod attempt;
+mod fix;
 mod fleet;
 mod harness;
 mod preflight;

@@ -18,8 +18,11 @@ pub(crate) const SYSCTL: &str = "/etc/sysctl.d/90-edgevirt.conf";
 pub(crate) const TMPFILES: &str = "/etc/tmpfiles.d/edgevirt-hugepages.conf";
 /// Where swap areas are switched on at boot.
 pub(crate) const FSTAB: &str = "/etc/fstab";
-/// Every file that a plan may touch.
-pub(crate) const FILES: [&str; 5] = [GRUB, MODULES, SYSCTL, TMPFILES, FSTAB];
+/// There from before the first change until the last command has ended: a run that was
+/// interrupted, or that failed, has written files whose commands did not run.
+pub(crate) const UNFINISHED: &str = "/var/lib/edgevirt/fix-unfinished";
+/// Every file that a plan reads.
+pub(crate) const FILES: [&str; 6] = [GRUB, MODULES, SYSCTL, TMPFILES, FSTAB, UNFINISHED];
 
 const GIB: u64 = 1 << 30;
 const HEADER: &str = "# Written by edgevirt preflight --fix.\n";
@@ -187,7 +190,8 @@ impl Planner<'_> {
             self.plan.commands.push(words);
         } else if let Some(program) = loader.update_grub.clone() {
             let text = self.files.get(GRUB).map_or("", String::as_str);
-            if self.write(GRUB, grub(text, &add, &remove)) {
+            let unfinished = self.files.contains_key(UNFINISHED);
+            if self.write(GRUB, grub(text, &add, &remove)) || unfinished {
                 self.run(&[&program]);
             }
         } else {
@@ -431,6 +435,17 @@ mod tests {
         );
         let second = plan(&debian(), &fixes, &files);
         assert!(second.is_empty(), "{second:?}");
+    }
+
+    #[test]
+    fn the_menu_is_written_when_an_earlier_run_did_not_come_to_it() {
+        let fixes = [arguments(&["intel_iommu=on"], &[])];
+        let first = plan(&debian(), &fixes, &BTreeMap::new());
+        let mut files = after(&first, BTreeMap::new());
+        files.insert(UNFINISHED.to_owned(), String::new());
+        let second = plan(&debian(), &fixes, &files);
+        assert!(second.changes.is_empty() && second.reboot);
+        assert_eq!(second.commands, [words(&["/usr/sbin/update-grub"])]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::plan::Plan;
+use super::plan::{Plan, UNFINISHED};
 
 /// Prints the files, each after a line with its name and size.
 pub(crate) fn look(files: &[&str]) -> String {
@@ -39,9 +39,19 @@ pub(crate) fn read_answer(answer: &[u8]) -> BTreeMap<String, String> {
 }
 
 /// Carries the plan out: every file is replaced in one step, files that were there and
-/// are not ours are kept beside as `.edgevirt-before`; a command that fails ends it.
+/// are not ours are kept beside as `.edgevirt-before`; a command that fails ends it. Until
+/// the end a file says that it is not finished.
 pub(crate) fn apply(plan: &Plan) -> String {
+    apply_marked(plan, UNFINISHED)
+}
+
+fn apply_marked(plan: &Plan, unfinished: &str) -> String {
     let mut script = "#!/bin/sh\nset -eu\numask 022\n".to_owned();
+    if let Some((dir, _)) = unfinished.rsplit_once('/') {
+        script += &format!("mkdir -p {}\n", quoted(dir));
+    }
+    let unfinished = quoted(unfinished);
+    script += &format!(": >{unfinished}\n");
     for change in &plan.changes {
         let path = quoted(&change.path);
         if let Some((dir, _)) = change.path.rsplit_once('/') {
@@ -62,13 +72,24 @@ pub(crate) fn apply(plan: &Plan) -> String {
         let words: Vec<String> = command.iter().map(|w| quoted(w)).collect();
         script += &format!("{} >&2 </dev/null\n", words.join(" "));
     }
-    script + "echo done\n"
+    script + &format!("rm {unfinished}\necho done\n")
 }
 
-/// Prints the boot's id, then reboots a moment later.
-pub(crate) fn reboot() -> &'static str {
-    "#!/bin/sh\ncat /proc/sys/kernel/random/boot_id\n(sleep 1; systemctl reboot || reboot || reboot -f) >/dev/null 2>&1 </dev/null &\n"
+/// Prints the boot's id.
+macro_rules! boot_id {
+    () => {
+        "#!/bin/sh\ncat /proc/sys/kernel/random/boot_id\n"
+    };
 }
+
+/// Prints an id that every boot has for itself.
+pub(crate) const BOOT_ID: &str = boot_id!();
+
+/// Prints the boot's id, then reboots a moment later.
+pub(crate) const REBOOT: &str = concat!(
+    boot_id!(),
+    "(sleep 1; systemctl reboot || reboot || reboot -f) >/dev/null 2>&1 </dev/null &\n"
+);
 
 /// A word for a shell.
 fn quoted(word: &str) -> String {
@@ -113,9 +134,10 @@ mod tests {
             commands: vec![vec!["touch".to_owned(), path("a b")]],
             ..Plan::default()
         };
-        let (ok, answer) = run(&apply(&plan));
+        let (ok, answer) = run(&apply_marked(&plan, &path("state/unfinished")));
         assert!(ok);
         assert_eq!(answer, b"done\n");
+        assert!(!std::fs::exists(path("state/unfinished")).unwrap());
         let read = |name: &str| std::fs::read_to_string(path(name)).unwrap();
         assert_eq!(read("fstab"), "it's $HOME `new`\n");
         assert_eq!(read("fstab.edgevirt-before"), old);
@@ -124,12 +146,15 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_fails_ends_the_program() {
+    fn a_command_that_fails_ends_the_program_and_leaves_word_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let unfinished = dir.path().join("unfinished").display().to_string();
         let plan = Plan {
             commands: vec![vec!["false".to_owned()], vec!["true".to_owned()]],
             ..Plan::default()
         };
-        assert!(!run(&apply(&plan)).0);
+        assert!(!run(&apply_marked(&plan, &unfinished)).0);
+        assert!(std::fs::exists(unfinished).unwrap());
     }
 
     #[test]
