@@ -274,7 +274,7 @@ fn remote_shell(
         let outcome = push::run(
             &mut connection,
             &target.privilege,
-            script.as_bytes(),
+            &push::Program::new(script.as_bytes()),
             "",
             &deadline,
         )?;

@@ -14,7 +14,7 @@ use crate::ssh::{Cancel, Deadline, Failure, Limits, Target, connection, harmless
 /// What gathering needs besides the node.
 pub(super) struct Means {
     /// The probe, empty if no node is remote.
-    program: Vec<u8>,
+    program: push::Program<'static>,
     limits: Limits,
     trial: bool,
     /// Nobody wants to know whether a guest runs, so none is run.
@@ -33,11 +33,10 @@ pub(super) struct Gathered {
 impl Means {
     pub(super) fn new(args: &PreflightArgs, remote: bool) -> anyhow::Result<Self> {
         Ok(Self {
-            program: if remote {
-                program(args.ssh.probe_program.as_deref())?
-            } else {
-                Vec::new()
-            },
+            program: push::Program::new(match remote {
+                true => program(args.ssh.probe_program.as_deref())?,
+                false => Vec::new(),
+            }),
             limits: limits(args),
             trial: args.probe,
             skip_kvm_run: args.skip.iter().any(|id| id == "kvm.run"),

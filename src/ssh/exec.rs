@@ -41,7 +41,7 @@ pub(crate) struct Outcome {
     pub(crate) ready: bool,
     /// End of standard error.
     pub(crate) stderr: Vec<u8>,
-    /// When the last input went out and when the first output after the ready line came
+    /// When the last input began to go out and when the first output after the ready line came
     /// in: what the command did happened in between.
     pub(crate) between: (SystemTime, SystemTime),
     /// Exit code; `None` if a signal ended it.
@@ -152,8 +152,10 @@ pub(crate) fn run(
         if seen.ready && answered.is_none() && !seen.stdout.is_empty() {
             answered = Some(SystemTime::now());
         }
+        // Before, for the command may run before this thread does again.
+        let before = SystemTime::now();
         if feed.step(&seen, &mut channel, job.what)? {
-            sent = SystemTime::now();
+            sent = before;
             moved = true;
         }
         if !moved {
@@ -187,7 +189,13 @@ struct Feed<'a> {
 impl<'a> Feed<'a> {
     fn new(job: &Job<'a>) -> Self {
         Self {
-            pieces: job.input.iter().rev().copied().collect(),
+            pieces: job
+                .input
+                .iter()
+                .rev()
+                .copied()
+                .filter(|piece| !piece.is_empty())
+                .collect(),
             password: job
                 .password
                 .map(|secret| format!("{}\n", secret.reveal()).into_bytes()),
@@ -220,13 +228,12 @@ impl<'a> Feed<'a> {
         let Some(piece) = self.pieces.last_mut() else {
             return Ok(false);
         };
-        if piece.is_empty() {
-            self.pieces.pop();
-            return Ok(true);
-        }
         match channel.write(&piece[..piece.len().min(32 << 10)]) {
             Ok(n) => {
                 *piece = &piece[n..];
+                if piece.is_empty() {
+                    self.pieces.pop();
+                }
                 Ok(n > 0)
             }
             Err(error) => gone_or_blocked(&error, what),

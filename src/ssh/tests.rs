@@ -139,7 +139,7 @@ fn run_within(
     let outcome = push::run(
         &mut connection,
         &target.privilege,
-        program.as_bytes(),
+        &push::Program::new(program.as_bytes()),
         arguments,
         &deadline,
     );
@@ -427,7 +427,13 @@ fn an_interruption_ends_a_node_at_once() {
     let error = std::thread::scope(|scope| {
         let work = scope.spawn(|| {
             let mut connection = connection::open(&target, LIMITS, &deadline)?;
-            push::run(&mut connection, &Become::No, b"x", "", &deadline)
+            push::run(
+                &mut connection,
+                &Become::No,
+                &push::Program::new(b"x".as_slice()),
+                "",
+                &deadline,
+            )
         });
         std::thread::sleep(Duration::from_millis(500));
         cancel.cancel();
@@ -435,4 +441,21 @@ fn an_interruption_ends_a_node_at_once() {
     });
     assert!(matches!(error, Failure::Cancelled), "{error}");
     assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_node_without_gzip_gets_the_program_as_it_is() {
+    let bin = tempfile::tempdir().unwrap();
+    for name in ["sh", "mktemp", "chmod", "dd", "rm", "head", "wc"] {
+        let program = which::which(name).unwrap();
+        std::os::unix::fs::symlink(program, bin.path().join(name)).unwrap();
+    }
+    let sshd = Sshd::start(Some(&format!("PATH={}; {AS_ASKED}", bin.path().display())));
+    // Large enough to be worth compressing.
+    let program = format!("#!/bin/sh\necho ran\nexit 0\n{}", "#".repeat(1 << 20));
+    let outcome = run(&sshd.target(), &program).unwrap();
+    assert_eq!(
+        (outcome.code, outcome.stdout.as_slice()),
+        (Some(0), &b"ran\n"[..])
+    );
 }

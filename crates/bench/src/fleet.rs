@@ -1,10 +1,15 @@
 //! Facts of a hundred nodes over SSH, beside Ansible's own on the same nodes.
 //!
 //! The nodes are one sshd on loopback under a hundred names: the work of the connections
-//! is real, and both sides share it.
+//! is real, and both sides share it. Their users have an empty home: what the shell of
+//! whoever develops on this machine does at its start is no work of a node's.
+//!
+//! Beside both stands what no client can go below: a hundred logins that run `true`,
+//! with the key exchange and the cipher that ours agrees on with such a server.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -15,6 +20,13 @@ use crate::report::Report;
 const NODES: usize = 100;
 /// Nodes at once, for both.
 const FORKS: &str = "50";
+/// What our client and an OpenSSH server agree on.
+const AS_OURS: [&str; 4] = [
+    "-o",
+    "KexAlgorithms=curve25519-sha256",
+    "-c",
+    "aes128-gcm@openssh.com",
+];
 /// Where Debian's openssh-server has it; started by its whole path, as it wants.
 const SSHD: &str = "/usr/sbin/sshd";
 /// How often the memory is looked at.
@@ -51,6 +63,7 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
     if answered != NODES {
         bail!("expected facts of {NODES} nodes, found {answered}");
     }
+    let logins = server.logins(dir.path())?;
     let (theirs, _) = run(Command::new(ansible)
         .args(["all", "-m", "ansible.builtin.setup", "-f", FORKS, "-i"])
         .arg(&inventory)
@@ -61,6 +74,11 @@ pub(crate) fn measure(report: &mut Report) -> anyhow::Result<()> {
         ours.as_secs_f64(),
         theirs.as_secs_f64() / 10.0,
         ("ansible -m setup, 50 forks", theirs.as_secs_f64()),
+    );
+    report.add(
+        "logins on 100 nodes (ssh NODE true), what no client goes below",
+        "s",
+        logins.as_secs_f64(),
     );
     report.add("memory of preflight, 100 nodes", "MB", memory as f64 / 1e6);
     Ok(())
@@ -120,11 +138,12 @@ impl Server {
                 "ListenAddress 127.0.0.1\nPort {port}\nHostKey {0}/host\nAuthorizedKeysFile {0}/user.pub\n\
                  PidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin prohibit-password\n\
                  PasswordAuthentication no\nLogLevel QUIET\nMaxStartups 500\n\
-                 Subsystem sftp internal-sftp\n",
+                 Subsystem sftp internal-sftp\nSetEnv HOME={0}/home\n",
                 dir.display()
             ),
         )?;
         std::fs::create_dir_all("/run/sshd")?;
+        std::fs::create_dir_all(dir.join("home"))?;
         let child = Command::new(SSHD)
             .args(["-D", "-f"])
             .arg(&config)
@@ -139,6 +158,50 @@ impl Server {
             std::thread::sleep(LOOK);
         }
         Ok(server)
+    }
+
+    /// How long a hundred logins take, as many at once as both sides have.
+    fn logins(&self, dir: &Path) -> anyhow::Result<Duration> {
+        let words = || {
+            let mut ssh = Command::new("ssh");
+            ssh.args(["-F", "none", "-o", "BatchMode=yes", "-p"])
+                .arg(self.port.to_string())
+                .arg("-i")
+                .arg(dir.join("user"))
+                .arg("-o")
+                .arg(format!(
+                    "UserKnownHostsFile={}",
+                    dir.join("known_hosts").display()
+                ))
+                .args(AS_OURS)
+                .args(["root@127.0.0.1", "true"])
+                .stdin(Stdio::null())
+                .stderr(Stdio::null());
+            ssh
+        };
+        let forks: usize = FORKS.parse()?;
+        let begun = std::sync::atomic::AtomicUsize::new(0);
+        let began = Instant::now();
+        let worked: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..forks)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut worked = 0;
+                        while begun.fetch_add(1, Ordering::Relaxed) < NODES {
+                            let status = words().status();
+                            worked += usize::from(status.is_ok_and(|status| status.success()));
+                        }
+                        worked
+                    })
+                })
+                .collect();
+            let worked = threads.into_iter().map(|thread| thread.join());
+            worked.map(Result::unwrap_or_default).sum()
+        });
+        if worked != NODES {
+            bail!("expected {NODES} logins, found {worked}");
+        }
+        Ok(began.elapsed())
     }
 
     /// An inventory of a hundred names for it.
