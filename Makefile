@@ -151,5 +151,20 @@ test-nodes: build $(VENV_STAMP) ## Boot every variant of testbed/edge-node and c
 		cargo test --locked --features nodes --test nodes -- --test-threads=$$(($$(nproc) + 1))
 	tests/on-node
 
+# Every crates/*/fuzz; the compiler's sanitizers are only in nightly ones.
+FUZZ := $(CACHE)/tools/bin/cargo-fuzz
+SECONDS_EACH ?= 60
+.PHONY: fuzz
+fuzz: $(FUZZ) ## Give the parsers random input, SECONDS_EACH=60 for each target
+	@for dir in crates/*/fuzz; do for file in $$dir/fuzz_targets/*.rs; do \
+	  target=$$(basename $$file .rs); mkdir -p $$dir/corpus/$$target $$dir/seeds/$$target; \
+	  echo "$$dir: $$target"; \
+	  ( cd $$dir/.. && PATH=$(CACHE)/tools/bin:$$PATH cargo +nightly fuzz run --target-dir $(CURDIR)/target/fuzz $$target \
+	    fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(SECONDS_EACH) -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 -verbosity=0 ); \
+	done; done
+
+$(FUZZ):
+	cargo install --quiet --locked --root $(CACHE)/tools cargo-fuzz
+
 bench: build ## Measure memory, start times, requests and sizes beside their limits; ONLY="single twenty" measures these
 	cargo run --release --locked -p bench -- target/bench.json $(ONLY)
