@@ -21,8 +21,6 @@ const TRY: &str = "-oConnectTimeout=1";
 const COMPLETE: &str = "until [ -e /run/edge-node ]; do sleep 0.1; done";
 /// A node that is alive answers a very busy machine within this time.
 const ANSWER: Duration = Duration::from_secs(60);
-/// A node that hangs does so with the connection open: so it is noticed.
-const NOTICE: &str = "-oServerAliveInterval=5";
 /// A free port can be taken before QEMU has it, and the emulator can fail: so many tries.
 const TRIES: u32 = 4;
 
@@ -178,7 +176,7 @@ impl EdgeNode {
     pub fn answers(&mut self) -> bool {
         let start = Instant::now();
         while start.elapsed() < ANSWER && self.still_runs().is_ok() {
-            if self.run(&[TRY, NOTICE, "true"]).ok {
+            if self.run(&[TRY, "true"]).ok {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(500));
@@ -230,6 +228,13 @@ impl EdgeNode {
             "StrictHostKeyChecking=no",
             "-o",
             "UserKnownHostsFile=/dev/null",
+        ])
+        // A node that hangs, or reboots, leaves the connection open: its end is noticed after a minute.
+        .chain([
+            "-o",
+            "ServerAliveInterval=10",
+            "-o",
+            "ServerAliveCountMax=6",
         ])
         .chain(["-o", "KexAlgorithms=curve25519-sha256", "root@127.0.0.1"])
         .map(str::to_owned)
