@@ -1,5 +1,6 @@
 //! decide
 pub mod admission;
+pub mod cdi;
 pub mod conditions;
 pub mod handler;
 pub mod merge;

@@ -171,18 +171,6 @@ pub struct RegistrySource {
     /// ConfigMap with authorities to trust besides the usual ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert_config_map: Option<String>,
-    /// Which image of an index.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub platform: Option<Platform>,
-}
-
-/// Which image of an index.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Platform {
-    /// Architecture as Go names it, for example `amd64`.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub architecture: String,
 }
 
 /// A claim, a snapshot or a DataSource, by namespace and name.

@@ -121,15 +121,10 @@ pub mod annotations {
     pub const SECRET_EXTRA_HEADERS: &str = "cdi.kubevirt.io/storage.import.secretExtraHeaders";
     /// How a registry's image is fetched: `pod`.
     pub const REGISTRY_METHOD: &str = "cdi.kubevirt.io/storage.import.registryImportMethod";
-    /// Architecture to choose from a registry's index.
-    pub const REGISTRY_ARCHITECTURE: &str =
-        "cdi.kubevirt.io/storage.import.registryImageArchitecture";
     /// Why an import can never succeed.
     pub const FATAL_ERROR: &str = "cdi.kubevirt.io/storage.import.fatalError";
     /// Name of the DataVolume a claim was filled for by somebody else.
     pub const POPULATED_FOR: &str = "cdi.kubevirt.io/storage.populatedFor";
-    /// Name of a claim that is full already, on a DataVolume.
-    pub const PRE_POPULATED: &str = "cdi.kubevirt.io/storage.prePopulated";
     /// Preallocation is wanted: `true` or `false`.
     pub const PREALLOCATION_REQUESTED: &str = "cdi.kubevirt.io/storage.preallocation.requested";
     /// Preallocation was made: `true`.
@@ -180,10 +175,6 @@ pub mod annotations {
     pub const DEFAULT_VIRT_CLASS: &str = "storageclass.kubevirt.io/is-default-virt-class";
     /// On a StorageProfile: no claim may be smaller.
     pub const MINIMUM_SIZE: &str = "cdi.kubevirt.io/minimumSupportedPvcSize";
-    /// Cron's image digest on a DataSource or claim.
-    pub const LAST_USED: &str = "cdi.kubevirt.io/storage.import.lastUseTime";
-    /// On a DataImportCron: the digest that was found.
-    pub const SOURCE_DIGEST: &str = "cdi.kubevirt.io/storage.import.sourceDesiredDigest";
-    /// On a DataImportCron: import at once, whatever the schedule: `true`.
-    pub const IMMEDIATE_IMPORT: &str = "cdi.kubevirt.io/storage.import.immediate";
+    /// Node that the scheduler chose for a claim's first consumer.
+    pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 }

@@ -1,0 +1,22 @@
+//! CDI's decisions: what a DataVolume, its claim and its worker pod need next.
+//!
+//! ```text
+//!   DataVolume ──claim──► claim ──worker──► pod
+//!       ▲                   ▲                │
+//!       └─────status────────┴─────state──────┘
+//! ```
+//! What the pod does is written onto the claim as annotations, which clients
+//! poll, and the DataVolume's status follows from the claim alone. So a claim
+//! that nobody made a DataVolume for is filled in the same way.
+
+pub mod admission;
+pub mod operator;
+pub mod claim;
+pub mod cluster;
+pub mod datasource;
+pub mod profile;
+pub mod size;
+pub mod state;
+pub mod status;
+pub mod volume;
+pub mod worker;

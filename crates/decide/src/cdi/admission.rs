@@ -1,0 +1,251 @@
+//! Admission of CDI's kinds: is every field acted on, do the values hold together,
+//! and is the spec of a DataVolume what it was.
+//!
+//! Kinds that have no controller yet are refused whole: an object that nobody
+//! looks at would wait for ever without a word.
+//!
+//! Source of rules, messages and paths: CDI pkg/apiserver/webhooks.
+
+mod datavolume;
+#[cfg(test)]
+mod tests;
+
+use api::cdi::names::GROUP;
+use serde_json::Value;
+
+use crate::admission::{Cause, Operation, Reason, ReviewError, Verdict, unsupported_in};
+
+/// Kinds without a controller, and what to do instead.
+const NOT_SERVED: [(&str, &str); 5] = [
+    (
+        "DataImportCron",
+        "scheduled imports are not implemented yet; create a DataVolume for each import",
+    ),
+    (
+        "VolumeImportSource",
+        "volume populators are not implemented yet; create a DataVolume with the same source",
+    ),
+    (
+        "VolumeUploadSource",
+        "volume populators are not implemented yet; create a DataVolume with source upload",
+    ),
+    (
+        "VolumeCloneSource",
+        "volume populators are not implemented yet; create a DataVolume with source pvc",
+    ),
+    (
+        "ObjectTransfer",
+        "moving claims between namespaces is not implemented yet; export and upload the disk",
+    ),
+];
+
+/// What the cluster holds that a verdict depends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// Another CDI object is there.
+    pub has_cdi: bool,
+    /// DataVolumes are there.
+    pub has_data_volumes: bool,
+}
+
+/// One admission request for a kind of CDI.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// Identity of the request, given back in the answer.
+    pub uid: String,
+    /// Kind of the object.
+    pub kind: &'static str,
+    /// What is done to it.
+    pub operation: Operation,
+    /// `status` or another subresource; empty for the object itself.
+    pub subresource: String,
+    /// Namespace of the request.
+    pub namespace: String,
+    /// The object as it is to be; null on delete.
+    pub object: Value,
+    /// The object as it was; null on create.
+    pub old: Value,
+}
+
+impl Request {
+    /// Reads the `request` of an AdmissionReview (admission.k8s.io/v1).
+    ///
+    /// # Errors
+    /// When a field the API server always sets is missing, or the webhook is
+    /// registered for a resource that is not CDI's.
+    pub fn parse(mut body: Value) -> Result<Self, ReviewError> {
+        let request = body
+            .get_mut("request")
+            .filter(|request| request.is_object())
+            .ok_or(ReviewError::Missing("request"))?;
+        let object = request["object"].take();
+        let old = request["oldObject"].take();
+        let text = |field: &str| request[field].as_str().unwrap_or_default().to_owned();
+        let group = request["resource"]["group"].as_str().unwrap_or_default();
+        let resource = request["resource"]["resource"]
+            .as_str()
+            .ok_or(ReviewError::Missing("request.resource"))?;
+        let kind = api::cdi::KINDS
+            .into_iter()
+            .find(|kind| format!("{}s", kind.to_lowercase()) == resource)
+            .filter(|_| group == GROUP)
+            .ok_or_else(|| ReviewError::Resource(format!("{resource}.{group}")))?;
+        let operation = match text("operation").as_str() {
+            "CREATE" => Operation::Create,
+            "UPDATE" => Operation::Update,
+            "DELETE" => Operation::Delete,
+            "CONNECT" => Operation::Connect,
+            "" => return Err(ReviewError::Missing("request.operation")),
+            other => return Err(ReviewError::Operation(other.to_owned())),
+        };
+        let uid = text("uid");
+        if uid.is_empty() {
+            return Err(ReviewError::Missing("request.uid"));
+        }
+        Ok(Self {
+            uid,
+            kind,
+            operation,
+            subresource: text("subResource"),
+            namespace: text("namespace"),
+            object,
+            old,
+        })
+    }
+}
+
+/// Answers an AdmissionReview with an AdmissionReview.
+///
+/// # Errors
+/// As [`Request::parse`].
+pub fn answer(body: Value, ctx: &Context) -> Result<Value, ReviewError> {
+    let request = Request::parse(body)?;
+    Ok(validate(&request, ctx).into_review(&request.uid))
+}
+
+/// Judges a request.
+#[must_use]
+pub fn validate(request: &Request, ctx: &Context) -> Verdict {
+    if request.operation == Operation::Delete {
+        return delete(request, ctx);
+    }
+    // Finalizers and status pass, whatever rules the spec was stored under.
+    if !request.subresource.is_empty()
+        || request.operation == Operation::Connect
+        || !request.object["metadata"]["deletionTimestamp"].is_null()
+    {
+        return Verdict::allow();
+    }
+    let create = request.operation == Operation::Create;
+    if create && let Some((_, why)) = NOT_SERVED.iter().find(|(kind, _)| *kind == request.kind) {
+        let message = format!("{} is not supported: {why}", request.kind);
+        return Verdict::from_causes(vec![Cause::new(Reason::NotSupported, "kind", message)]);
+    }
+    if !create && request.object["spec"] == request.old["spec"] {
+        return Verdict::allow();
+    }
+    if create && request.kind == "CDI" && ctx.has_cdi {
+        return Verdict::bad_request(
+            "expected one CDI in the cluster, found another; change that one or delete it first",
+        );
+    }
+    let mut causes = unsupported_in(api::cdi::table(), request.kind, &request.object);
+    match request.kind {
+        "DataVolume" if create => {
+            causes.extend(datavolume::judge(&request.object, &request.namespace))
+        }
+        "DataVolume" => causes.insert(
+            0,
+            Cause::new(
+                Reason::Duplicate,
+                "DataVolume.Spec",
+                "Cannot update DataVolume Spec",
+            ),
+        ),
+        "DataSource" => causes.extend(data_source(&request.object, &request.namespace)),
+        "StorageProfile" => causes.extend(profile(&request.object)),
+        _ => {}
+    }
+    Verdict::from_causes(causes)
+}
+
+fn delete(request: &Request, ctx: &Context) -> Verdict {
+    let blocks = request.old["spec"]["uninstallStrategy"] == "BlockUninstallIfWorkloadsExist";
+    if request.kind == "CDI" && blocks && ctx.has_data_volumes {
+        return Verdict::bad_request(
+            "Rejecting the uninstall request, since there are still DataVolumes present. Either delete all DataVolumes or change the uninstall strategy before uninstalling CDI.",
+        );
+    }
+    Verdict::allow()
+}
+
+/// A DataSource stands for one thing, and one that can be cloned.
+fn data_source(object: &Value, namespace: &str) -> Vec<Cause> {
+    let source = &object["spec"]["source"];
+    let set: Vec<&str> = ["pvc", "snapshot", "dataSource"]
+        .into_iter()
+        .filter(|name| !source[*name].is_null())
+        .collect();
+    match set[..] {
+        ["pvc"] => Vec::new(),
+        ["snapshot"] => vec![Cause::new(
+            Reason::NotSupported,
+            "spec.source.snapshot",
+            format!(
+                "spec.source.snapshot is not supported: {}",
+                datavolume::NO_SNAPSHOT
+            ),
+        )],
+        ["dataSource"] => {
+            let to = source["dataSource"]["namespace"]
+                .as_str()
+                .unwrap_or_default();
+            let itself = source["dataSource"]["name"] == object["metadata"]["name"];
+            if to != namespace {
+                vec![Cause::new(
+                    Reason::Invalid,
+                    "spec.source.dataSource.namespace",
+                    "DataSource cannot reference a DataSource in another namespace",
+                )]
+            } else if itself {
+                vec![Cause::new(
+                    Reason::Invalid,
+                    "spec.source.dataSource.name",
+                    "DataSource cannot self-reference",
+                )]
+            } else {
+                Vec::new()
+            }
+        }
+        [] => Vec::new(),
+        _ => vec![Cause::new(
+            Reason::Invalid,
+            "spec.source",
+            format!(
+                "spec.source: expected one source, found {}",
+                set.join(" and ")
+            ),
+        )],
+    }
+}
+
+/// Access modes of a profile are ones that Kubernetes knows.
+fn profile(object: &Value) -> Vec<Cause> {
+    let sets = object["spec"]["claimPropertySets"].as_array();
+    let mut out = Vec::new();
+    for (at, set) in sets.into_iter().flatten().enumerate() {
+        for mode in set["accessModes"].as_array().into_iter().flatten() {
+            let known = mode
+                .as_str()
+                .is_some_and(|mode| datavolume::ACCESS_MODES.contains(&mode));
+            if !known {
+                out.push(Cause::new(
+                    Reason::Invalid,
+                    format!("spec.claimPropertySets[{at}].accessModes"),
+                    "Illegal AccessMode",
+                ));
+            }
+        }
+    }
+    out
+}

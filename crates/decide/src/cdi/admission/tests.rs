@@ -1,0 +1,288 @@
+//! What is let through, what is refused, and how.
+#![allow(clippy::unwrap_used)]
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn request(operation: &str, resource: &str, object: Value, old: Value) -> Request {
+    Request::parse(json!({"request": {
+        "uid": "u", "operation": operation, "namespace": "ns",
+        "resource": {"group": "cdi.kubevirt.io", "version": "v1beta1", "resource": resource},
+        "object": object, "oldObject": old,
+    }}))
+    .unwrap()
+}
+
+fn data_volume(source: Value) -> Value {
+    json!({
+        "apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "DataVolume",
+        "metadata": {"name": "disk", "namespace": "ns"},
+        "spec": {
+            "source": source,
+            "storage": {"resources": {"requests": {"storage": "1Gi"}}},
+        },
+    })
+}
+
+fn create(object: Value) -> Verdict {
+    validate(
+        &request("CREATE", "datavolumes", object, Value::Null),
+        &Context::default(),
+    )
+}
+
+#[test]
+fn each_source_that_works_is_let_through() {
+    for source in [
+        json!({"upload": {}}),
+        json!({"blank": {}}),
+        json!({"http": {"url": "https://x/y.qcow2", "secretRef": "s", "certConfigMap": "c",
+            "extraHeaders": ["A: b"], "checksum": format!("md5:{}", "0".repeat(32))}}),
+        json!({"s3": {"url": "http://s3/bucket/key", "secretRef": "s"}}),
+        json!({"registry": {"url": "docker://registry/image:1", "pullMethod": "pod"}}),
+        json!({"pvc": {"namespace": "ns", "name": "golden"}}),
+    ] {
+        let verdict = create(data_volume(source.clone()));
+        assert!(verdict.allowed, "{source}: {}", verdict.message);
+    }
+}
+
+#[test]
+fn what_does_not_work_is_refused_with_field_and_reason() {
+    let cases = [
+        (
+            json!({"gcs": {"url": "gs://b/o"}}),
+            "spec.source.gcs",
+            "Google Cloud",
+        ),
+        (
+            json!({"imageio": {"url": "x", "diskId": "y"}}),
+            "spec.source.imageio",
+            "oVirt",
+        ),
+        (json!({"vddk": {}}), "spec.source.vddk", "VMware"),
+        (
+            json!({"snapshot": {"namespace": "ns", "name": "s"}}),
+            "spec.source.snapshot",
+            "restore",
+        ),
+        (
+            json!({"pvc": {"namespace": "other", "name": "g"}}),
+            "spec.source.pvc.namespace",
+            "across",
+        ),
+        (json!({"floppy": {}}), "spec.source.floppy", "no such field"),
+        (
+            json!({"http": {"url": "ftp://x/y"}}),
+            "spec.source.http.url",
+            "scheme",
+        ),
+        (
+            json!({"http": {"url": ""}}),
+            "spec.source.http.url",
+            "empty",
+        ),
+        (
+            json!({"http": {"url": "http://u:p@x/y"}}),
+            "spec.source.http.url",
+            "secretRef",
+        ),
+        (
+            json!({"http": {"url": "http://x/y", "checksum": "sha256:12"}}),
+            "spec.source.http.checksum",
+            "hexadecimal",
+        ),
+        (
+            json!({"http": {"url": "https://x/y", "insecureSkipVerify": true}}),
+            "spec.source.http.insecureSkipVerify",
+            "certConfigMap",
+        ),
+        (
+            json!({"registry": {"url": "docker://x/y", "pullMethod": "node"}}),
+            "spec.source.registry.pullMethod",
+            "pod",
+        ),
+        (
+            json!({"registry": {"url": "oci-archive://x/y"}}),
+            "spec.source.registry.url",
+            "docker",
+        ),
+        (
+            json!({"upload": {}, "blank": {}}),
+            "spec.source",
+            "Multiple",
+        ),
+        (json!({}), "spec.source", "Missing"),
+    ];
+    for (source, field, words) in cases {
+        let verdict = create(data_volume(source.clone()));
+        assert!(!verdict.allowed, "{source}");
+        assert!(
+            verdict
+                .causes
+                .iter()
+                .any(|cause| cause.field == field && cause.message.contains(words)),
+            "{source}: {:?}",
+            verdict.causes
+        );
+    }
+}
+
+#[test]
+fn the_claim_must_be_able_to_hold_a_disk() {
+    let cases = [
+        (json!({"storage": null}), "Missing Data volume PVC"),
+        (
+            json!({"pvc": {"accessModes": ["ReadWriteOnce"]}}),
+            "Duplicate storage definition",
+        ),
+        (
+            json!({"storage": {"resources": null}}),
+            "Storage size is missing",
+        ),
+        (
+            json!({"storage": {"resources": {"requests": {"storage": "0"}}}}),
+            "Storage size can't be equal or less than zero",
+        ),
+        (
+            json!({"storage": {"resources": {"requests": {"storage": "512Ki"}}}}),
+            "Storage size should be at least 1MiB",
+        ),
+        (
+            json!({"storage": null, "pvc": {"resources": {"requests": {"storage": "1Gi"}}}}),
+            "at least 1 access mode",
+        ),
+        (
+            json!({"storage": null, "pvc": {"accessModes": ["ReadWriteOnce", "ReadWriteMany"],
+                "resources": {"requests": {"storage": "1Gi"}}}}),
+            "PVC multiple accessModes",
+        ),
+        (
+            json!({"contentType": "archive", "storage": {"volumeMode": "Block",
+                "resources": {"requests": {"storage": "1Gi"}}}}),
+            "cannot have block volumeMode",
+        ),
+        (
+            json!({"source": null, "storage": {"resources": {"requests": {"storage": "1Gi"}},
+                "dataSourceRef": {"apiGroup": "cdi.kubevirt.io", "kind": "VolumeImportSource", "name": "x"}}}),
+            "populators are not implemented",
+        ),
+        (
+            json!({"checkpoints": [{"current": "a", "previous": ""}]}),
+            "several stages",
+        ),
+    ];
+    for (patch, words) in cases {
+        let mut object = data_volume(json!({"upload": {}}));
+        json_patch::merge(&mut object["spec"], &patch);
+        let verdict = create(object);
+        assert!(
+            !verdict.allowed && verdict.message.contains(words),
+            "{patch}: {}",
+            verdict.message
+        );
+    }
+}
+
+#[test]
+fn a_clone_may_take_its_size_from_its_source() {
+    let mut object = data_volume(json!({"pvc": {"namespace": "ns", "name": "golden"}}));
+    object["spec"]["storage"] = json!({});
+    assert!(create(object).allowed);
+}
+
+#[test]
+fn somebody_else_may_fill_the_claim() {
+    let mut object = data_volume(Value::Null);
+    object["spec"]["storage"]["dataSourceRef"] =
+        json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "s"});
+    assert!(create(object).allowed);
+}
+
+#[test]
+fn the_spec_of_a_data_volume_stays() {
+    let old = data_volume(json!({"upload": {}}));
+    let mut new = old.clone();
+    new["metadata"]["labels"] = json!({"a": "b"});
+    let update = |new: &Value| {
+        validate(
+            &request("UPDATE", "datavolumes", new.clone(), old.clone()),
+            &Context::default(),
+        )
+    };
+    assert!(update(&new).allowed);
+    new["spec"]["preallocation"] = json!(true);
+    assert_eq!(update(&new).message, "Cannot update DataVolume Spec");
+}
+
+#[test]
+fn kinds_without_a_controller_are_refused_aloud() {
+    for (kind, _) in NOT_SERVED {
+        let resource = format!("{}s", kind.to_lowercase());
+        let verdict = validate(
+            &request("CREATE", &resource, json!({"spec": {}}), Value::Null),
+            &Context::default(),
+        );
+        assert!(
+            !verdict.allowed && verdict.message.contains("not implemented yet"),
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn there_is_one_cdi_and_it_stays_while_it_is_needed() {
+    let cdi = json!({"spec": {"uninstallStrategy": "BlockUninstallIfWorkloadsExist"}});
+    let judge = |operation, ctx: &Context| {
+        validate(&request(operation, "cdis", cdi.clone(), cdi.clone()), ctx).allowed
+    };
+    let none = Context::default();
+    let both = Context {
+        has_cdi: true,
+        has_data_volumes: true,
+    };
+    assert!(judge("CREATE", &none) && !judge("CREATE", &both));
+    assert!(judge("DELETE", &none) && !judge("DELETE", &both));
+    let webhook = json!({"spec": {"config": {"importProxy": {"HTTPProxy": "http://p"}}}});
+    let verdict = validate(&request("CREATE", "cdis", webhook, Value::Null), &none);
+    assert!(
+        verdict
+            .message
+            .contains("spec.config.importProxy is not supported")
+    );
+}
+
+#[test]
+fn a_data_source_stands_for_one_thing_that_can_be_cloned() {
+    for (source, allowed) in [
+        (json!({"pvc": {"namespace": "ns", "name": "g"}}), true),
+        (json!({"snapshot": {"namespace": "ns", "name": "g"}}), false),
+        (
+            json!({"dataSource": {"namespace": "ns", "name": "other"}}),
+            true,
+        ),
+        (
+            json!({"dataSource": {"namespace": "ns", "name": "self"}}),
+            false,
+        ),
+        (
+            json!({"dataSource": {"namespace": "there", "name": "other"}}),
+            false,
+        ),
+    ] {
+        let object = json!({"metadata": {"name": "self"}, "spec": {"source": source}});
+        let verdict = validate(
+            &request("CREATE", "datasources", object, Value::Null),
+            &Context::default(),
+        );
+        assert_eq!(verdict.allowed, allowed, "{source}: {}", verdict.message);
+    }
+}
+
+#[test]
+fn requests_for_other_kinds_are_not_ours() {
+    let body = json!({"request": {"uid": "u", "operation": "CREATE",
+        "resource": {"group": "", "resource": "pods"}}});
+    assert!(answer(body, &Context::default()).is_err());
+}
