@@ -12,7 +12,7 @@ use std::process::ExitCode;
 type Main = fn(Vec<OsString>) -> ExitCode;
 
 /// The components, by name.
-const COMPONENTS: [(&str, Main); 5] = [
+const COMPONENTS: &[(&str, Main)] = &[
     ("virt-operator", virt_operator::main),
     ("virt-api", |args| {
         virt_api::main(args, api::version_info!())
@@ -20,6 +20,12 @@ const COMPONENTS: [(&str, Main); 5] = [
     ("virt-controller", virt_controller::main),
     ("virt-handler", virt_handler::main),
     ("virt-launcher", virt_launcher::main),
+    ("cdi-operator", cdi::operator::main),
+    ("cdi-apiserver", cdi::apiserver::main),
+    ("cdi-uploadproxy", cdi::uploadproxy::main),
+    ("cdi-importer", cdi::worker::importer),
+    ("cdi-uploadserver", cdi::worker::uploadserver),
+    ("cdi-cloner", cdi::worker::cloner),
 ];
 
 fn main() -> ExitCode {

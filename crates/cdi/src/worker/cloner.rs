@@ -67,6 +67,9 @@ fn write_tree(from: &Path, writer: PipeWriter) -> std::io::Result<()> {
     let mut builder = tar::Builder::new(std::io::BufWriter::new(writer));
     builder.follow_symlinks(false);
     builder.append_dir_all(".", from)?;
-    builder.into_inner()?.into_inner().map_err(|e| e.into_error())?;
+    builder
+        .into_inner()?
+        .into_inner()
+        .map_err(|e| e.into_error())?;
     Ok(())
 }

@@ -283,11 +283,15 @@ impl Stream {
             Some(body) => body,
             None => self.open()?,
         };
-        let broke =
-            |error: &dyn std::fmt::Display| Error::SourceForNow(format!("GET {}: {error}", bare(&self.remote.url)));
+        let broke = |error: &dyn std::fmt::Display| {
+            Error::SourceForNow(format!("GET {}: {error}", bare(&self.remote.url)))
+        };
         let n = body.read(buffer).map_err(|error| broke(&error))?;
         if n == 0 && self.remote.length.is_some_and(|length| self.at < length) {
-            return Err(broke(&format!("the connection ended after {} bytes", self.at)));
+            return Err(broke(&format!(
+                "the connection ended after {} bytes",
+                self.at
+            )));
         }
         self.body = Some(body);
         self.at += n as u64;

@@ -68,7 +68,11 @@ pub(super) fn parse(args: &mut Args) -> anyhow::Result<Work> {
         endpoint,
         secret: args.option::<String>("--secret-dir")?.map(PathBuf::from),
         ca: args.option::<String>("--ca-dir")?.map(PathBuf::from),
-        checksum: args.option::<String>("--checksum")?.filter(|c| !c.is_empty()).map(|c| c.parse()).transpose()?,
+        checksum: args
+            .option::<String>("--checksum")?
+            .filter(|c| !c.is_empty())
+            .map(|c| c.parse())
+            .transpose()?,
         headers,
         insecure: args.flag("--insecure"),
         region: args.option("--region")?,
@@ -77,9 +81,12 @@ pub(super) fn parse(args: &mut Args) -> anyhow::Result<Work> {
 }
 
 fn header_line(line: &str) -> anyhow::Result<(String, String)> {
-    let (name, value) = line
-        .split_once(':')
-        .with_context(|| format!("expected NAME: VALUE, found {} bytes without a colon", line.len()))?;
+    let (name, value) = line.split_once(':').with_context(|| {
+        format!(
+            "expected NAME: VALUE, found {} bytes without a colon",
+            line.len()
+        )
+    })?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
@@ -204,7 +211,11 @@ impl Work {
             (None, None) => Ok(None),
             (user, _) => Err(Error::Source(format!(
                 "expected accessKeyId and secretKey in the secret, found {} only",
-                if user.is_some() { "accessKeyId" } else { "secretKey" }
+                if user.is_some() {
+                    "accessKeyId"
+                } else {
+                    "secretKey"
+                }
             ))),
         }
     }

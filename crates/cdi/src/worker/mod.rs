@@ -42,9 +42,12 @@ const THREADS: usize = 3;
 /// cdi-importer: `args` without the program's name.
 #[must_use]
 pub fn importer(args: Vec<OsString>) -> ExitCode {
-    start("cdi-importer", args, importer::parse, |work, claim, cancel| {
-        work.run(claim, cancel)
-    })
+    start(
+        "cdi-importer",
+        args,
+        importer::parse,
+        |work, claim, cancel| work.run(claim, cancel),
+    )
 }
 
 /// cdi-cloner: `args` without the program's name.

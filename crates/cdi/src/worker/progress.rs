@@ -67,7 +67,11 @@ pub(super) async fn serve(progress: Arc<Progress>, shutdown: Shutdown) {
         let progress = Arc::clone(&progress);
         async move {
             let known = request.uri().path() == "/metrics";
-            let text = if known { progress.text() } else { String::new() };
+            let text = if known {
+                progress.text()
+            } else {
+                String::new()
+            };
             let mut response = Response::new(Full::new(Bytes::from(text)));
             if !known {
                 *response.status_mut() = StatusCode::NOT_FOUND;

@@ -84,7 +84,7 @@ impl Image {
     /// imported is what the manifest names.
     pub(super) fn pull(
         mut self,
-        import: &mut dyn FnMut(&mut (dyn Read), u64) -> Result<Outcome>,
+        import: &mut dyn FnMut(&mut dyn Read, u64) -> Result<Outcome>,
     ) -> Result<Outcome> {
         let document = self.manifest()?;
         // A file of a later layer hides one of an earlier.
@@ -222,7 +222,7 @@ impl Image {
     fn layer(
         &self,
         digest: &str,
-        import: &mut dyn FnMut(&mut (dyn Read), u64) -> Result<Outcome>,
+        import: &mut dyn FnMut(&mut dyn Read, u64) -> Result<Outcome>,
     ) -> Result<Option<Outcome>> {
         let url = format!("{}/blobs/{digest}", self.base);
         let remote = Remote::open(self.client.clone(), &url)?;
@@ -245,8 +245,8 @@ impl Image {
 
 /// The one regular file under `disk/` of a layer, compressed or not.
 fn disk(
-    layer: &mut (impl Read),
-    import: &mut dyn FnMut(&mut (dyn Read), u64) -> Result<Outcome>,
+    layer: &mut impl Read,
+    import: &mut dyn FnMut(&mut dyn Read, u64) -> Result<Outcome>,
 ) -> Result<Option<Outcome>> {
     let mut found: Option<(String, Outcome)> = None;
     let mut archive = tar::Archive::new(imaging::decompress(layer)?);
@@ -258,7 +258,9 @@ fn disk(
         let hidden = path
             .file_name()
             .is_none_or(|name| name.as_encoded_bytes().starts_with(b".wh."));
-        if !entry.header().entry_type().is_file() || path.parent() != Some(Path::new("disk")) || hidden
+        if !entry.header().entry_type().is_file()
+            || path.parent() != Some(Path::new("disk"))
+            || hidden
         {
             continue;
         }

@@ -128,11 +128,7 @@ pub(super) fn unexpected(url: &str, response: &mut Response<Body>) -> Error {
         .limit(2048)
         .read_to_string()
         .unwrap_or_default();
-    let said: String = said
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(200)
-        .collect();
+    let said: String = said.chars().filter(|c| !c.is_control()).take(200).collect();
     Error::SourceForNow(format!(
         "GET {}: expected 200 or 206, found {status}{hint} {said}",
         bare(url)

@@ -1,1 +1,472 @@
-//! Tests of the worker programs.
+//! The importer against a server that has every fault, and the upload server over mutual TLS.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How the server answers request number N (from 0) for a range.
+type Fault = fn(usize) -> Answer;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Answer {
+    Good,
+    /// 503.
+    Busy,
+    /// Half of the body, then the connection ends.
+    Half,
+    /// Another entity tag and the whole file, as If-Range has it.
+    Changed,
+    /// The whole file, whatever range is asked for.
+    Whole,
+    /// Half of the whole file.
+    WholeHalf,
+    Denied,
+}
+
+struct Server {
+    url: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+/// Serves `file` on a port of its own, as long as the test's process lives.
+fn serve(file: Vec<u8>, fault: Fault) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/b/disk.img", listener.local_addr().unwrap());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (heard, file, count) = (
+        Arc::clone(&asked),
+        Arc::new(file),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (heard, file, count) = (Arc::clone(&heard), Arc::clone(&file), Arc::clone(&count));
+            std::thread::spawn(move || {
+                while connection(stream.as_ref().unwrap(), &heard, &file, &count, fault) {}
+            });
+        }
+    });
+    Server { url, asked }
+}
+
+fn connection(
+    mut stream: &TcpStream,
+    heard: &Mutex<Vec<String>>,
+    file: &[u8],
+    count: &AtomicUsize,
+    fault: Fault,
+) -> bool {
+    let mut head = String::new();
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 {
+            return false;
+        }
+        if line == "\r\n" {
+            break;
+        }
+        head.push_str(&line.to_ascii_lowercase());
+    }
+    heard.lock().unwrap().push(head.clone());
+    let answer = fault(count.fetch_add(1, Ordering::SeqCst));
+    let whole = matches!(answer, Answer::Whole | Answer::WholeHalf | Answer::Changed);
+    let (from, until) =
+        head.split_once("range: bytes=")
+            .filter(|_| !whole)
+            .map_or((0, file.len()), |(_, rest)| {
+                let (from, rest) = rest.split_once('-').unwrap();
+                let last = rest.split('\r').next().unwrap();
+                (
+                    from.parse().unwrap(),
+                    last.parse::<usize>()
+                        .map_or(file.len(), |l| (l + 1).min(file.len())),
+                )
+            });
+    let body = &file[from..until];
+    let (status, tag) = match answer {
+        Answer::Busy => ("503 Busy", "\"1\""),
+        Answer::Denied => ("404 Not Found", "\"1\""),
+        Answer::Changed => ("200 OK", "\"2\""),
+        Answer::Whole | Answer::WholeHalf => ("200 OK", "\"1\""),
+        _ => ("206 Partial Content", "\"1\""),
+    };
+    let body = if status.starts_with('2') { body } else { b"" };
+    let range = format!(
+        "content-range: bytes {from}-{}/{}\r\n",
+        until.max(1) - 1,
+        file.len()
+    );
+    let head = format!(
+        "HTTP/1.1 {status}\r\netag: {tag}\r\ncontent-length: {}\r\n{}\r\n",
+        body.len(),
+        if status.starts_with("206") {
+            range.as_str()
+        } else {
+            ""
+        }
+    );
+    let half = matches!(answer, Answer::Half | Answer::WholeHalf);
+    let sent = if half { &body[..body.len() / 2] } else { body };
+    let sent = stream
+        .write_all(head.as_bytes())
+        .and_then(|()| stream.write_all(sent));
+    if half {
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+    }
+    sent.is_ok() && !half
+}
+
+fn run(main: fn(Vec<OsString>) -> ExitCode, dir: &Path, words: &[&str]) -> (bool, Value) {
+    let log = dir.join("end");
+    let args = words
+        .iter()
+        .map(|word| word.replace("DIR", &dir.display().to_string()))
+        .chain(["--termination-log".to_owned(), log.display().to_string()])
+        .map(OsString::from)
+        .collect();
+    let code = main(args);
+    let text = std::fs::read_to_string(&log).unwrap_or_else(|_| "null".to_owned());
+    (
+        format!("{code:?}") == format!("{:?}", ExitCode::SUCCESS),
+        serde_json::from_str(&text).unwrap(),
+    )
+}
+
+fn import(url: &str, more: &[&str]) -> (bool, Value, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut words = vec![
+        "--source",
+        "http",
+        "--endpoint",
+        url,
+        "--target",
+        "DIR/disk.img",
+        "--size",
+        "8388608",
+        "--backoff-millis",
+        "1",
+    ];
+    words.extend(more);
+    let (good, end) = run(super::importer, dir.path(), &words);
+    (good, end, dir)
+}
+
+fn disk() -> Vec<u8> {
+    (0..5_000_000u32)
+        .map(|i| {
+            if i / 100_000 % 3 == 0 {
+                0
+            } else {
+                (i / 11) as u8
+            }
+        })
+        .collect()
+}
+
+fn check(dir: &TempDir, disk: &[u8]) {
+    let mut read = std::fs::read(dir.path().join("disk.img")).unwrap();
+    assert_eq!(read.len(), 8 << 20);
+    assert!(read.split_off(disk.len()).iter().all(|b| *b == 0));
+    assert!(read == disk);
+}
+
+#[test]
+fn a_source_that_is_busy_or_breaks_is_taken_up_again() {
+    let sum = "sha256:a".to_owned() + &"0".repeat(63);
+    for (name, fault) in [
+        ("good", (|_| Answer::Good) as Fault),
+        ("busy", |n| {
+            if n % 2 == 0 {
+                Answer::Busy
+            } else {
+                Answer::Good
+            }
+        }),
+        ("halves", |n| {
+            if n % 2 == 1 {
+                Answer::Half
+            } else {
+                Answer::Good
+            }
+        }),
+        ("no ranges", |_| Answer::Whole),
+        ("no ranges and breaks once", |n| {
+            if n == 1 {
+                Answer::WholeHalf
+            } else {
+                Answer::Whole
+            }
+        }),
+    ] {
+        let server = serve(disk(), fault);
+        let (good, end, dir) = import(&server.url, &[]);
+        assert!(good, "{name}: {end}");
+        assert_eq!(end["message"], "Import Complete");
+        assert_eq!(end["virtualSize"], 5_000_000);
+        check(&dir, &disk());
+        let (good, end, _) = import(&server.url, &["--checksum", &sum]);
+        assert!(!good && end["permanent"] == true, "{name}: {end}");
+        assert!(end["error"].as_str().unwrap().contains("checksum mismatch"));
+    }
+}
+
+#[test]
+fn a_source_that_changes_midway_is_never_a_disk() {
+    let server = serve(
+        disk(),
+        |n| if n < 2 { Answer::Good } else { Answer::Changed },
+    );
+    let (good, end, _) = import(&server.url, &[]);
+    assert!(!good && end["permanent"] == false, "{end}");
+    assert!(
+        end["error"]
+            .as_str()
+            .unwrap()
+            .contains("changed while it was read"),
+        "{end}"
+    );
+    let asked = server.asked.lock().unwrap();
+    assert!(asked[1].contains("if-range: \"1\""), "{}", asked[1]);
+}
+
+#[test]
+fn a_source_that_stays_away_is_told_with_its_status() {
+    for (fault, text) in [
+        ((|_| Answer::Busy) as Fault, "503"),
+        (|_| Answer::Denied, "404 Not Found: look at the path"),
+    ] {
+        let server = serve(disk(), fault);
+        let (good, end, _) = import(&server.url, &[]);
+        assert!(!good && end["permanent"] == false);
+        assert!(end["error"].as_str().unwrap().contains(text), "{end}");
+    }
+}
+
+#[test]
+fn credentials_and_headers_are_sent() {
+    let server = serve(disk(), |_| Answer::Good);
+    let secret = tempfile::tempdir().unwrap();
+    std::fs::write(secret.path().join("accessKeyId"), "user\n").unwrap();
+    std::fs::write(secret.path().join("secretKey"), "pass").unwrap();
+    std::fs::write(secret.path().join("headers"), "X-Token: t\n").unwrap();
+    let path = |name: &str| secret.path().join(name).display().to_string();
+    let (good, ..) = import(
+        &server.url,
+        &[
+            "--secret-dir",
+            &path(""),
+            "--header-file",
+            &path("headers"),
+            "--header",
+            "X-Other: o",
+        ],
+    );
+    assert!(good);
+    let first = server.asked.lock().unwrap()[0].clone();
+    for line in [
+        "authorization: basic dxnlcjpwyxnz",
+        "x-token: t",
+        "x-other: o",
+    ] {
+        assert!(first.contains(line), "{first}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (good, _) = run(
+        super::importer,
+        dir.path(),
+        &[
+            "--source",
+            "s3",
+            "--endpoint",
+            &server.url,
+            "--secret-dir",
+            &path(""),
+            "--target",
+            "DIR/disk.img",
+            "--size",
+            "8388608",
+        ],
+    );
+    assert!(good);
+    check(&dir, &disk());
+    let last = server.asked.lock().unwrap().last().unwrap().clone();
+    assert!(
+        last.contains("authorization: aws4-hmac-sha256 credential=user/"),
+        "{last}"
+    );
+}
+
+#[test]
+fn a_disk_too_large_fails_for_good_with_upstreams_words() {
+    let server = serve(vec![1; 9 << 20], |_| Answer::Good);
+    let (good, end, _) = import(&server.url, &[]);
+    assert!(!good && end["permanent"] == true);
+    assert!(
+        end["error"]
+            .as_str()
+            .unwrap()
+            .contains("A larger PVC is required"),
+        "{end}"
+    );
+}
+
+#[test]
+fn blank_disks_and_clones_are_made() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("source.img"), disk()).unwrap();
+    let (good, end) = run(
+        super::cloner,
+        dir.path(),
+        &[
+            "--from",
+            "DIR/source.img",
+            "--target",
+            "DIR/disk.img",
+            "--size",
+            "8388608",
+        ],
+    );
+    assert!(good && end["message"] == "Clone Complete", "{end}");
+    check(&dir, &disk());
+    let (good, _) = run(
+        super::importer,
+        dir.path(),
+        &[
+            "--source",
+            "blank",
+            "--target",
+            "DIR/disk.img",
+            "--size",
+            "8388608",
+        ],
+    );
+    assert!(good);
+    check(&dir, &[]);
+    let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+    std::fs::create_dir_all(from.join("a/b")).unwrap();
+    std::fs::create_dir(&to).unwrap();
+    std::fs::write(from.join("a/b/f"), "text").unwrap();
+    let (good, end) = run(
+        super::cloner,
+        dir.path(),
+        &[
+            "--from",
+            "DIR/from",
+            "--target",
+            "DIR/to",
+            "--content-type",
+            "archive",
+        ],
+    );
+    assert!(good, "{end}");
+    assert_eq!(std::fs::read_to_string(to.join("a/b/f")).unwrap(), "text");
+}
+
+#[test]
+fn arguments_nobody_knows_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for words in [
+        vec!["--source", "ftp", "--endpoint", "x", "--target", "DIR/x"],
+        vec!["--source", "http", "--target", "DIR/x"],
+        vec!["--source", "blank", "--target", "DIR/x", "--bogus"],
+    ] {
+        assert!(!run(super::importer, dir.path(), &words).0);
+    }
+}
+
+/// A container image with a disk, in a registry that wants a token.
+#[test]
+fn a_registrys_disk_is_found_and_its_digest_verified() {
+    let mut layer = tar::Builder::new(Vec::new());
+    let disk = disk();
+    for (name, bytes) in [("etc/x", &b"x"[..]), ("disk/disk.img", &disk)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        layer.append_data(&mut header, name, bytes).unwrap();
+    }
+    let layer = layer.into_inner().unwrap();
+    for honest in [true, false] {
+        let digest = if honest {
+            oci::Digest::of(&layer).to_string()
+        } else {
+            format!("sha256:{}", "0".repeat(64))
+        };
+        let manifest = format!(
+            "{{\"schemaVersion\":2,\"layers\":[{{\"digest\":\"{digest}\",\"size\":{}}}]}}",
+            layer.len()
+        );
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let layer = layer.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut buffer = [0; 8192];
+                let n = stream.read(&mut buffer).unwrap();
+                let head = String::from_utf8_lossy(&buffer[..n]).into_owned();
+                let (status, body): (String, &[u8]) = if head.starts_with("GET /token") {
+                    ("200 OK".to_owned(), b"{\"token\":\"secret\"}")
+                } else if !head.contains("Bearer secret") {
+                    let realm = format!("http://{address}/token");
+                    (
+                        format!(
+                            "401 No\r\nwww-authenticate: Bearer realm=\"{realm}\",service=\"s\""
+                        ),
+                        b"",
+                    )
+                } else if head.contains("/manifests/v1") {
+                    ("200 OK".to_owned(), manifest.as_bytes())
+                } else {
+                    ("200 OK".to_owned(), &layer)
+                };
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                    body.len()
+                );
+                let _ = stream.write_all(body);
+            }
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let endpoint = format!("docker://{address}/a/b:v1");
+        let (good, end) = run(
+            super::importer,
+            dir.path(),
+            &[
+                "--source",
+                "registry",
+                "--endpoint",
+                &endpoint,
+                "--insecure",
+                "--target",
+                "DIR/disk.img",
+                "--size",
+                "8388608",
+                "--backoff-millis",
+                "1",
+            ],
+        );
+        assert_eq!(good, honest, "{end}");
+        if honest {
+            check(&dir, &disk);
+        } else {
+            assert!(
+                end["error"]
+                    .as_str()
+                    .unwrap()
+                    .contains("expected that digest"),
+                "{end}"
+            );
+        }
+    }
+}

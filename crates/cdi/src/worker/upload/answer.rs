@@ -97,10 +97,11 @@ impl Server {
     /// Resolves when the claim is filled, or never will be.
     pub(super) async fn ended(&self) -> Result<Done> {
         let mut ended = self.ended.subscribe();
-        match ended.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(outcome)) => copy(outcome),
-            _ => Err(Error::Cancelled),
-        }
+        let outcome = match ended.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone(),
+            Err(_) => None,
+        };
+        outcome.map_or(Err(Error::Cancelled), |outcome| copy(&outcome))
     }
 
     /// Stops what is under way.
@@ -168,7 +169,7 @@ impl Server {
         } else {
             body::plain(request)
         };
-        let Some(mut pipe) = receiving.session.as_ref().map(Session::pipe) else {
+        let Some(pipe) = receiving.session.as_ref().map(Session::pipe) else {
             return answer(StatusCode::INTERNAL_SERVER_ERROR, "no upload to go on with");
         };
         let mut stream = stream;
@@ -198,7 +199,11 @@ impl Server {
     }
 
     /// Takes the one place there is.
-    async fn begin(self: &Arc<Self>, place: &Place, route: Route) -> std::result::Result<Receiving, Answer> {
+    async fn begin(
+        self: &Arc<Self>,
+        place: &Place,
+        route: Route,
+    ) -> std::result::Result<Receiving, Answer> {
         let session = {
             let mut state = self.state();
             match &mut *state {
@@ -209,7 +214,10 @@ impl Server {
                     ));
                 }
                 State::Done => {
-                    return Err(answer(StatusCode::CONFLICT, "the upload was finished before"));
+                    return Err(answer(
+                        StatusCode::CONFLICT,
+                        "the upload was finished before",
+                    ));
                 }
                 State::Idle(session) => {
                     let received = session.as_ref().map_or(0, |session| session.received);
@@ -438,12 +446,11 @@ fn refusal(error: &Error) -> Answer {
 }
 
 /// The outcome for its second reader. Errors are told by their text and whether they pass.
-fn copy(outcome: &Option<Arc<Result<Done>>>) -> Result<Done> {
-    match outcome.as_deref() {
-        Some(Ok(done)) => Ok(done.clone()),
-        Some(Err(error)) if error.is_permanent() => Err(Error::Source(error.to_string())),
-        Some(Err(error)) => Err(Error::SourceForNow(error.to_string())),
-        None => Err(Error::Cancelled),
+fn copy(outcome: &Result<Done>) -> Result<Done> {
+    match outcome {
+        Ok(done) => Ok(done.clone()),
+        Err(error) if error.is_permanent() => Err(Error::Source(error.to_string())),
+        Err(error) => Err(Error::SourceForNow(error.to_string())),
     }
 }
 
@@ -477,7 +484,9 @@ mod tests {
             for (name, value) in headers {
                 map.insert(*name, value.parse().unwrap());
             }
-            Place::of(&method, &map, false).ok().map(|p| (p.begin, p.total))
+            Place::of(&method, &map, false)
+                .ok()
+                .map(|p| (p.begin, p.total))
         };
         let cases: [(Method, &[(&'static str, &str)], Option<(u64, Option<u64>)>); 7] = [
             (Method::POST, &[("content-length", "9")], Some((0, Some(9)))),
@@ -493,7 +502,11 @@ mod tests {
                 &[("content-range", "bytes 5-8/20"), ("content-length", "4")],
                 Some((5, Some(20))),
             ),
-            (Method::POST, &[("content-range", "bytes 5-8/*")], Some((5, None))),
+            (
+                Method::POST,
+                &[("content-range", "bytes 5-8/*")],
+                Some((5, None)),
+            ),
             (Method::POST, &[("content-range", "5")], None),
         ];
         for (method, headers, want) in cases {
