@@ -52,12 +52,22 @@ fn wanted(volume: &Volume) -> Option<(&str, bool)> {
 fn one(pid: u32, volume: &str, name: &str, make: bool) -> io::Result<()> {
     let directory = PathBuf::from(PRIVATE_DIR).join(DISKS_DIR).join(volume);
     let name = OsStr::new(name);
-    let given =
-        host::files::give_of_process(pid, &directory, name, make, NONROOT_UID, NONROOT_UID)?;
-    if given == Given::NoDirectory {
-        device(pid, volume)?;
+    match host::files::give_of_process(pid, &directory, name, make, NONROOT_UID, NONROOT_UID) {
+        Ok(Given::NoDirectory) => device(pid, volume),
+        Ok(Given::NoFile | Given::Yes) => Ok(()),
+        // A server that lets nobody be root (NFS) or a volume that is mounted read-only:
+        // the launcher may have its way in all the same, and tells when it has not.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            tracing::info!(volume, "its image keeps its owner: {error}");
+            Ok(())
+        }
+        Err(error) => Err(error),
     }
-    Ok(())
 }
 
 /// Gives the block device of a volume. One that is missing, the launcher tells of.

@@ -5,7 +5,7 @@
 //! EDGEVIRT_LAUNCHER_TREE (a directory with usr/bin/qemu-system-x86_64, xorriso
 //! and their libraries and firmware) and EDGEVIRT_GUEST_IMAGE (a qcow2 or raw
 //! image whose serial console asks for a login). Emulated, without a network:
-//! needs no rights and leaves nothing behind.
+//! needs no rights, but for the one with a block device, and leaves nothing behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::File;
@@ -267,6 +267,83 @@ fn what_a_guest_writes_into_a_claim_stays_and_nobody_else_gets_at_it_meanwhile()
     let bytes = std::fs::read(&image).unwrap();
     assert_eq!(&bytes[..8], b"written\n");
     assert_eq!(bytes.len(), 1 << 20);
+}
+
+/// A block device over a file, taken away when the test ends.
+struct Loop(String);
+
+impl Loop {
+    fn over(file: &Path) -> Self {
+        let output = Command::new("losetup")
+            .args(["--find", "--show"])
+            .arg(file)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        Self(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["--detach", &self.0]).status();
+    }
+}
+
+#[test]
+#[ignore = "needs EDGEVIRT_LAUNCHER_TREE, EDGEVIRT_GUEST_IMAGE and root, for a loop device"]
+fn a_block_claim_is_one_guests_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    File::create(&file).unwrap().set_len(1 << 20).unwrap();
+    let device = Loop::over(&file);
+    let number = rustix::fs::stat(device.0.as_str()).unwrap().st_rdev;
+    let start = || {
+        Pod::start_with(|dir| {
+            std::fs::create_dir_all(dir.join("private/config-map/files")).unwrap();
+            std::fs::create_dir(dir.join("dev")).unwrap();
+            // A node of its own, as each container has one.
+            rustix::fs::mknodat(
+                rustix::fs::CWD,
+                dir.join("dev/data"),
+                rustix::fs::FileType::BlockDevice,
+                rustix::fs::Mode::from_raw_mode(0o600),
+                number,
+            )
+            .unwrap();
+            let dev = dir.join("dev").display().to_string();
+            vec!["--dev-dir".to_owned(), dev]
+        })
+    };
+    let mut pod = start();
+    pod.ask(on_claim()).unwrap();
+    pod.until(DomainPhase::Running);
+    assert_eq!(pod.state.disks[2], ("data".into(), "vdc".into(), 1 << 20));
+    let mut second = start();
+    second.ask(on_claim()).unwrap();
+    second.until(DomainPhase::StartFailed);
+    let why = &second.state.message;
+    assert!(
+        why.contains("is in use: by another virtual machine"),
+        "{why}"
+    );
+    pod.ask(Op::Shutdown {
+        grace_seconds: Some(0),
+    })
+    .unwrap();
+    pod.until(DomainPhase::Killed);
+    assert_eq!(pod.end().0, Some(0));
+    // It is free for the next one.
+    let mut third = start();
+    third.ask(on_claim()).unwrap();
+    third.until(DomainPhase::Running);
+    third
+        .ask(Op::Shutdown {
+            grace_seconds: Some(0),
+        })
+        .unwrap();
+    third.until(DomainPhase::Killed);
+    assert_eq!(third.end().0, Some(0));
 }
 
 #[test]
