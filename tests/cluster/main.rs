@@ -15,6 +15,7 @@ mod manifest;
 mod memory;
 mod reach;
 mod refusals;
+mod stateful;
 mod two_nodes;
 mod volumes;
 mod walkthrough;
