@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::image_upload::ImageUploadArgs;
+
 /// Controls virtual machine related operations on your kubernetes cluster.
 #[derive(Debug, Parser)]
 #[command(disable_version_flag = true)]
@@ -99,6 +101,11 @@ pub(crate) enum Verb {
     Ssh(SshArgs),
     /// SCP files from/to a virtual machine instance.
     Scp(ScpArgs),
+    /// Upload a VM image to a DataVolume/PersistentVolumeClaim.
+    ///
+    /// Creates the DataVolume or claim unless it is there. Where the upload proxy
+    /// cannot be reached, the bytes go through the Kubernetes API server.
+    ImageUpload(ImageUploadArgs),
     /// Print the client and server version information.
     Version(VersionArgs),
     /// Generate the completion script for a shell

@@ -55,7 +55,12 @@ impl Cluster {
             api::names::API_VERSION,
             self.namespace
         );
-        match self.get(&path).await {
+        self.find(&path).await
+    }
+
+    /// The object at that path; `None` when there is none.
+    pub(crate) async fn find(&self, path: &str) -> anyhow::Result<Option<Value>> {
+        match self.get(path).await {
             Ok(object) => Ok(Some(object)),
             Err(error)
                 if error
@@ -83,6 +88,33 @@ impl Cluster {
             .body(Body::from(serde_json::to_vec(options)?))?;
         self.ask(request).await?;
         Ok(())
+    }
+
+    /// Creates an object; gives it as it was stored.
+    pub(crate) async fn post(&self, path: &str, object: &Value) -> anyhow::Result<Value> {
+        self.send(Method::POST, path, "application/json", object)
+            .await
+    }
+
+    /// Changes fields of an object (RFC 7396); gives it as it was stored.
+    pub(crate) async fn merge(&self, path: &str, patch: &Value) -> anyhow::Result<Value> {
+        self.send(Method::PATCH, path, "application/merge-patch+json", patch)
+            .await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: &Value,
+    ) -> anyhow::Result<Value> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, content_type)
+            .body(Body::from(serde_json::to_vec(body)?))?;
+        Ok(serde_json::from_slice(&self.ask(request).await?)?)
     }
 
     async fn ask(&self, request: Request<Body>) -> anyhow::Result<Vec<u8>> {

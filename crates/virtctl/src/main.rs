@@ -8,6 +8,7 @@ mod cli;
 mod cluster;
 mod completion;
 mod console;
+mod image_upload;
 mod output;
 mod portforward;
 mod refused;
@@ -95,6 +96,7 @@ async fn run(cli: Cli, mut command: clap::Command, program: &str) -> anyhow::Res
         Verb::PortForward(args) => portforward::run(connection, args).await?,
         Verb::Ssh(args) => return ssh::ssh(connection, &args).await,
         Verb::Scp(args) => return ssh::scp(connection, &args).await,
+        Verb::ImageUpload(args) => image_upload::run(connection, &args).await?,
         Verb::Version(args) => version::run(connection, &args).await?,
         Verb::Completion(args) => completion::run(args.shell, &mut command)?,
         Verb::Other(words) => return Err(refused::why(&words, program)),

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 20] = [
     "addvolume",
     "adm",
     "create",
@@ -13,7 +13,6 @@ const VERBS: [&str; 21] = [
     "fslist",
     "guestfs",
     "guestosinfo",
-    "image-upload",
     "memory-dump",
     "migrate",
     "migrate-cancel",
