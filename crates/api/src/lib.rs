@@ -11,6 +11,7 @@ pub mod condition;
 pub mod kubevirt;
 pub mod launcher;
 pub mod names;
+pub mod objects;
 pub mod resource;
 pub mod schema;
 pub mod subresource;

@@ -13,7 +13,7 @@
 //! ([`status::next`]) are separate functions: the operator applies what a step
 //! says and tells what came of it in the status.
 
-mod config;
+pub(crate) mod config;
 mod endpoints;
 mod meta;
 mod rbac;
@@ -28,6 +28,8 @@ use std::collections::BTreeSet;
 
 use api::KubeVirt;
 use api::names;
+use api::objects::first_to_go;
+pub use api::objects::{Key, Managed};
 use serde_json::Value;
 
 pub use config::{CertPolicy, Config, ConfigError, Lifetime, cert_policy};
@@ -37,104 +39,33 @@ pub use workloads::{API, CONTROLLER, HANDLER};
 /// Strategy under which deletion waits for virtual machines to go first.
 pub const BLOCK_UNINSTALL: &str = "BlockUninstallIfWorkloadsExist";
 
-/// The name of an object in the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key {
-    /// `apps/v1`, or `v1` for the core group.
-    pub api_version: String,
-    /// `Deployment`.
-    pub kind: String,
-    /// Its namespace, if the kind has one.
-    pub namespace: Option<String>,
-    /// Its name.
-    pub name: String,
-}
-
-impl Key {
-    /// The key of a rendered object; missing parts are empty.
-    #[must_use]
-    pub fn of(object: &Value) -> Self {
-        let text = |pointer: &str| {
-            object
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .map(str::to_owned)
-        };
-        Self {
-            api_version: text("/apiVersion").unwrap_or_default(),
-            kind: text("/kind").unwrap_or_default(),
-            namespace: text("/metadata/namespace"),
-            name: text("/metadata/name").unwrap_or_default(),
-        }
-    }
-}
-
-/// A kind that the operator manages, and where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Managed {
-    /// `apps/v1`.
-    pub api_version: &'static str,
-    /// `Deployment`.
-    pub kind: &'static str,
-    /// Whether its objects live in the operator's namespace.
-    pub namespaced: bool,
-    /// When it goes at deletion, 0 first.
-    pub removal: u8,
-}
-
-const fn managed(
-    api_version: &'static str,
-    kind: &'static str,
-    namespaced: bool,
-    removal: u8,
-) -> Managed {
-    Managed {
-        api_version,
-        kind,
-        namespaced,
-        removal,
-    }
-}
-
 /// Every kind of object that [`render`] makes. Webhooks and aggregated APIs go
 /// first, so that nothing waits for a server that is gone; then the CRDs, while
 /// the controllers still run to finish their objects; then the rest.
 pub const MANAGED: [Managed; 15] = [
-    managed(
+    Managed::cluster(
         "admissionregistration.k8s.io/v1",
         "ValidatingWebhookConfiguration",
-        false,
         0,
     ),
-    managed(
+    Managed::cluster(
         "admissionregistration.k8s.io/v1",
         "MutatingWebhookConfiguration",
-        false,
         0,
     ),
-    managed("apiregistration.k8s.io/v1", "APIService", false, 0),
-    managed(
-        "apiextensions.k8s.io/v1",
-        "CustomResourceDefinition",
-        false,
-        1,
-    ),
-    managed("apps/v1", "Deployment", true, 2),
-    managed("apps/v1", "DaemonSet", true, 2),
-    managed("policy/v1", "PodDisruptionBudget", true, 2),
-    managed("v1", "Service", true, 2),
-    managed("v1", "ConfigMap", true, 2),
-    managed("v1", "Secret", true, 2),
-    managed("rbac.authorization.k8s.io/v1", "RoleBinding", true, 2),
-    managed("rbac.authorization.k8s.io/v1", "Role", true, 2),
-    managed(
-        "rbac.authorization.k8s.io/v1",
-        "ClusterRoleBinding",
-        false,
-        2,
-    ),
-    managed("rbac.authorization.k8s.io/v1", "ClusterRole", false, 2),
-    managed("v1", "ServiceAccount", true, 2),
+    Managed::cluster("apiregistration.k8s.io/v1", "APIService", 0),
+    Managed::cluster("apiextensions.k8s.io/v1", "CustomResourceDefinition", 1),
+    Managed::namespaced("apps/v1", "Deployment", 2),
+    Managed::namespaced("apps/v1", "DaemonSet", 2),
+    Managed::namespaced("policy/v1", "PodDisruptionBudget", 2),
+    Managed::namespaced("v1", "Service", 2),
+    Managed::namespaced("v1", "ConfigMap", 2),
+    Managed::namespaced("v1", "Secret", 2),
+    Managed::namespaced("rbac.authorization.k8s.io/v1", "RoleBinding", 2),
+    Managed::namespaced("rbac.authorization.k8s.io/v1", "Role", 2),
+    Managed::cluster("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", 2),
+    Managed::cluster("rbac.authorization.k8s.io/v1", "ClusterRole", 2),
+    Managed::namespaced("v1", "ServiceAccount", 2),
 ];
 
 /// Objects in the order in which they are applied: those of one wave at once.
@@ -268,21 +199,10 @@ fn removal(kubevirt: &KubeVirt, observed: &Observed) -> Step {
     if blocks && !begun && observed.workloads_exist {
         return Step::Blocked;
     }
-    let stage = |key: &Key| {
-        MANAGED
-            .iter()
-            .find(|kind| kind.kind == key.kind && kind.api_version == key.api_version)
-            .map_or(2, |kind| kind.removal)
-    };
-    match observed.present.iter().map(stage).min() {
-        None => Step::Release,
-        Some(first) => Step::Remove(
-            observed
-                .present
-                .iter()
-                .filter(|key| stage(key) == first)
-                .cloned()
-                .collect(),
-        ),
+    let first = first_to_go(&MANAGED, observed.present.iter());
+    if first.is_empty() {
+        Step::Release
+    } else {
+        Step::Remove(first)
     }
 }

@@ -1,306 +1,57 @@
-//! Certificates: when to make new ones, and who signs.
-//!
-//! ```text
-//!   authority: made ──(four fifths of its life)──► a new one signs
-//!                                                  the old one stays in the bundle until it ends
-//!   leaf:      made ──(four fifths of its life)──► made again
-//! ```
-//! A new authority signs nothing for the first minutes, unless it must: those
-//! who mount the bundle have to learn of it first, and the kubelet brings a
-//! changed ConfigMap into pods within about a minute and a half.
+//! The certificates of all components, and how long they live.
 
-use std::collections::BTreeMap;
+use decide::operator::{CertPolicy, Config, Lifetime};
+use kube_kit::certs::Usage;
+use kube_kit::rotation::{Authority, Leaf, Life};
 
-use decide::operator::{CertPolicy, Config};
-use jiff::{SignedDuration, Timestamp};
-use kube_kit::certs::{self, CertError, Leaf, Pair, Usage};
+/// Secret of the authority, and ConfigMap of all authorities in use.
+const AUTHORITY: &str = "kubevirt-ca";
 
-/// Secret of the authority.
-pub(crate) const AUTHORITY: &str = "kubevirt-ca";
-/// How long a new authority waits before it replaces others' signatures.
-const PROPAGATION: SignedDuration = SignedDuration::from_mins(5);
-/// Certificates that live longer than they should by more than this are made
-/// again: the setting was shortened.
-const SLACK: SignedDuration = SignedDuration::from_mins(15);
-
-/// A certificate that a component uses.
-pub(crate) struct Wanted {
-    /// Its secret.
-    pub(crate) secret: &'static str,
-    common_name: String,
-    dns_names: Vec<String>,
-    usage: Usage,
-}
-
-/// The certificates of all components. Names are upstream's.
-pub(crate) fn wanted(config: &Config) -> [Wanted; 3] {
+/// The one authority and what it signs. Names are upstream's.
+pub(crate) fn wanted(config: &Config, policy: &CertPolicy) -> Authority {
     let namespace = &config.namespace;
-    [
-        Wanted {
-            secret: "kubevirt-virt-api-certs",
-            common_name: format!("virt-api.{namespace}.pod.cluster.local"),
-            dns_names: vec![
-                format!("virt-api.{namespace}.svc"),
-                format!("virt-api.{namespace}.svc.cluster.local"),
-                format!("virt-api.{namespace}.pod.cluster.local"),
-            ],
-            usage: Usage::Server,
-        },
-        Wanted {
-            secret: "kubevirt-virt-handler-server-certs",
-            common_name: "kubevirt.io:system:node:virt-handler".to_owned(),
-            dns_names: Vec::new(),
-            usage: Usage::Server,
-        },
-        Wanted {
-            secret: "kubevirt-virt-handler-certs",
-            common_name: "kubevirt.io:system:client:virt-handler".to_owned(),
-            dns_names: Vec::new(),
-            usage: Usage::Client,
-        },
-    ]
-}
-
-/// What to do about certificates.
-pub(crate) struct Plan {
-    /// Secrets to write, with what belongs in them.
-    pub(crate) write: Vec<(&'static str, Pair)>,
-    /// PEM text of all authorities in use.
-    pub(crate) bundle: String,
-    /// When to look again.
-    pub(crate) next: Timestamp,
-}
-
-/// Plans for certificates as they are in `existing` (by secret) and authorities
-/// as in `bundle`.
-///
-/// # Errors
-/// When a certificate cannot be made.
-pub(crate) fn plan(
-    config: &Config,
-    policy: &CertPolicy,
-    existing: &BTreeMap<&'static str, Pair>,
-    bundle: &str,
-    now: Timestamp,
-) -> Result<Plan, CertError> {
-    let mut write = Vec::new();
-    let old = existing.get(AUTHORITY);
-    let kept = old.and_then(|pair| {
-        let validity = certs::validity(&pair.certificate).ok()?;
-        let life = validity.not_after.duration_since(validity.not_before);
-        let renew = validity.renew_at(Some(policy.authority.renew_before));
-        let usable =
-            renew > now && life <= policy.authority.duration + SLACK && !pair.key.is_empty();
-        usable.then(|| (pair.clone(), validity))
-    });
-    let (authority, validity) = match kept {
-        Some(kept) => kept,
-        None => {
-            let made = certs::authority("kubevirt.io", now, policy.authority.duration)?;
-            write.push((AUTHORITY, made.clone()));
-            let validity = certs::validity(&made.certificate)?;
-            (made, validity)
-        }
+    let leaf = |secret, common_name: String, dns_names, usage| Leaf {
+        secret,
+        common_name,
+        dns_names,
+        usage,
+        life: life(policy.leaf),
     };
-    let before = old.map_or_else(String::new, |pair| pair.certificate.clone()) + "\n" + bundle;
-    let bundle = certs::bundle(&authority.certificate, &before, now);
-    let mut next = validity.renew_at(Some(policy.authority.renew_before));
-    // Validity begins a little before the making; the difference is harmless.
-    let known_since = validity.not_before + PROPAGATION + PROPAGATION;
-
-    for leaf in wanted(config) {
-        let current = existing.get(leaf.secret).and_then(|pair| {
-            let validity = certs::validity(&pair.certificate).ok()?;
-            let life = validity.not_after.duration_since(validity.not_before);
-            let due = validity.renew_at(Some(policy.leaf.renew_before));
-            let usable =
-                due > now && !pair.key.is_empty() && trusted(&bundle, pair, &leaf.dns_names);
-            if !usable {
-                return None;
-            }
-            let as_wanted = life <= policy.leaf.duration + SLACK
-                && certs::fits(&pair.certificate, &authority.certificate, &leaf.dns_names);
-            if as_wanted {
-                Some(due)
-            } else {
-                // Good for now; replaced once everybody knows the authority.
-                (known_since > now).then(|| due.min(known_since))
-            }
-        });
-        let due = match current {
-            Some(due) => due,
-            None => {
-                let life = policy
-                    .leaf
-                    .duration
-                    .min(validity.not_after.duration_since(now));
-                let spec = Leaf {
-                    common_name: &leaf.common_name,
-                    dns_names: &leaf.dns_names,
-                    usage: leaf.usage,
-                };
-                let made = certs::leaf(&authority, &spec, now, life)?;
-                let due = certs::validity(&made.certificate)?
-                    .renew_at(Some(policy.leaf.renew_before.min(life / 5)));
-                write.push((leaf.secret, made));
-                due
-            }
-        };
-        next = next.min(due);
+    Authority {
+        secret: AUTHORITY,
+        common_name: "kubevirt.io",
+        bundle: (AUTHORITY, "ca-bundle"),
+        life: life(policy.authority),
+        leaves: vec![
+            leaf(
+                "kubevirt-virt-api-certs",
+                format!("virt-api.{namespace}.pod.cluster.local"),
+                vec![
+                    format!("virt-api.{namespace}.svc"),
+                    format!("virt-api.{namespace}.svc.cluster.local"),
+                    format!("virt-api.{namespace}.pod.cluster.local"),
+                ],
+                Usage::Server,
+            ),
+            leaf(
+                "kubevirt-virt-handler-server-certs",
+                "kubevirt.io:system:node:virt-handler".to_owned(),
+                Vec::new(),
+                Usage::Server,
+            ),
+            leaf(
+                "kubevirt-virt-handler-certs",
+                "kubevirt.io:system:client:virt-handler".to_owned(),
+                Vec::new(),
+                Usage::Client,
+            ),
+        ],
     }
-    // Never in the past, whatever the settings: the loop must not spin.
-    Ok(Plan {
-        write,
-        bundle,
-        next: next.max(now + SignedDuration::from_secs(10)),
-    })
 }
 
-/// Whether one of the authorities in `bundle` signed the certificate.
-fn trusted(bundle: &str, pair: &Pair, dns_names: &[String]) -> bool {
-    const END: &str = "-----END CERTIFICATE-----";
-    bundle
-        .split_inclusive(END)
-        .any(|authority| certs::fits(&pair.certificate, authority, dns_names))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-    use decide::operator::cert_policy;
-
-    struct World {
-        secrets: BTreeMap<&'static str, Pair>,
-        bundle: String,
-        now: Timestamp,
-        policy: CertPolicy,
-    }
-
-    impl World {
-        fn new() -> Self {
-            Self {
-                secrets: BTreeMap::new(),
-                bundle: String::new(),
-                now: "2026-01-02T03:04:05Z".parse().unwrap(),
-                policy: cert_policy(&api::KubeVirt::default()).unwrap(),
-            }
-        }
-
-        /// Plans and does it; the secrets that were written.
-        fn round(&mut self) -> (Vec<&'static str>, Timestamp) {
-            let config = Config {
-                namespace: "kubevirt".into(),
-                version: String::new(),
-                image: String::new(),
-                launcher_image: String::new(),
-            };
-            let plan = plan(&config, &self.policy, &self.secrets, &self.bundle, self.now).unwrap();
-            let names = plan.write.iter().map(|(name, _)| *name).collect();
-            self.secrets.extend(plan.write);
-            self.bundle = plan.bundle;
-            (names, plan.next)
-        }
-
-        fn authorities(&self) -> usize {
-            self.bundle.matches("BEGIN CERTIFICATE").count()
-        }
-
-        /// Every certificate in use is signed by an authority in the bundle.
-        fn sound(&self) -> bool {
-            let config = Config {
-                namespace: "kubevirt".into(),
-                version: String::new(),
-                image: String::new(),
-                launcher_image: String::new(),
-            };
-            wanted(&config).iter().all(|leaf| {
-                let pair = &self.secrets[leaf.secret];
-                certs::validity(&pair.certificate).unwrap().not_after > self.now
-                    && trusted(&self.bundle, pair, &leaf.dns_names)
-            })
-        }
-    }
-
-    #[test]
-    fn everything_is_made_once_and_then_left_alone() {
-        let mut world = World::new();
-        let (written, next) = world.round();
-        assert_eq!(written.len(), 4);
-        assert!(
-            next > world.now + SignedDuration::from_hours(19)
-                && next < world.now + SignedDuration::from_hours(20)
-        );
-        assert_eq!(world.round().0, Vec::<&str>::new());
-    }
-
-    #[test]
-    fn a_month_of_rotation_never_leave_a_certificate_untrusted() {
-        let mut world = World::new();
-        let mut rounds = 0;
-        let end = world.now + SignedDuration::from_hours(24 * 30);
-        let (_, mut next) = world.round();
-        while world.now < end {
-            world.now = next;
-            assert!(world.sound(), "before the round at {}", world.now);
-            next = world.round().1;
-            assert!(world.sound(), "after the round at {}", world.now);
-            assert!(world.authorities() <= 2);
-            rounds += 1;
-        }
-        assert!(rounds < 80, "{rounds} rounds in thirty days");
-    }
-
-    #[test]
-    fn a_new_authority_is_published_before_it_signs() {
-        let mut world = World::new();
-        world.round();
-        world.now += SignedDuration::from_hours(7 * 24 * 4 / 5 + 1);
-        // Leaves were renewed in between.
-        let (written, _) = world.round();
-        assert!(written.contains(&AUTHORITY));
-        let mut world = World::new();
-        world.round();
-        let authority =
-            certs::authority("kubevirt.io", world.now, world.policy.authority.duration).unwrap();
-        world.secrets.insert(AUTHORITY, authority);
-        let (written, next) = world.round();
-        assert_eq!(
-            written,
-            Vec::<&str>::new(),
-            "leaves of the old authority are good for a while"
-        );
-        assert_eq!(world.authorities(), 2);
-        world.now = next;
-        assert_eq!(world.round().0.len(), 3, "then the new one signs");
-        assert!(world.sound());
-    }
-
-    #[test]
-    fn a_lost_or_broken_secret_is_made_again() {
-        let mut world = World::new();
-        world.round();
-        world.secrets.remove("kubevirt-virt-api-certs");
-        assert_eq!(world.round().0, ["kubevirt-virt-api-certs"]);
-        let broken = Pair {
-            certificate: "junk".into(),
-            key: "junk".into(),
-        };
-        world.secrets.insert("kubevirt-virt-handler-certs", broken);
-        assert_eq!(world.round().0, ["kubevirt-virt-handler-certs"]);
-        world.secrets.remove(AUTHORITY);
-        assert!(world.round().0.contains(&AUTHORITY));
-        assert!(world.sound());
-    }
-
-    #[test]
-    fn a_shortened_life_replaces_longer_ones() {
-        let mut world = World::new();
-        world.round();
-        world.now += SignedDuration::from_hours(2);
-        world.policy.leaf.duration = SignedDuration::from_hours(1);
-        world.policy.leaf.renew_before = SignedDuration::from_mins(12);
-        assert_eq!(world.round().0.len(), 3);
-        assert_eq!(world.round().0.len(), 0);
+fn life(lifetime: Lifetime) -> Life {
+    Life {
+        duration: lifetime.duration,
+        renew_before: lifetime.renew_before,
     }
 }

@@ -15,8 +15,6 @@
 
 mod certs;
 mod reconcile;
-mod store;
-mod watches;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;

@@ -1,29 +1,27 @@
 //! The leader's loop: look, decide, act, tell.
 
 mod apply;
-mod credentials;
 mod look;
 mod report;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use api::{KubeVirt, names};
 use decide::operator::status::Progress;
 use decide::operator::{
-    BLOCK_UNINSTALL, CertPolicy, Config, Key, MANAGER, Observed, Step, cert_policy, step,
+    BLOCK_UNINSTALL, Config, Key, MANAGED, MANAGED_BY_LABEL, MANAGER, Observed, Step, cert_policy,
+    step,
 };
 use futures::StreamExt;
 use jiff::Timestamp;
 use kube_kit::apply::{Applier, ApplyError};
+use kube_kit::operator::{self, Credentials, Hand, Store, Stream, passing};
 use tokio::time::Instant;
 
-use self::apply::passing;
 use self::look::{active, available};
-use crate::store::Store;
-use crate::watches::{self, Stream};
 
 /// Events that come this soon after each other are looked at together.
 const GATHER: Duration = Duration::from_millis(25);
@@ -37,38 +35,40 @@ const BLOCKED: Duration = Duration::from_secs(10);
 /// # Errors
 /// None at present: what fails is told in the status and tried again.
 pub(crate) async fn run(client: kube::Client, config: &Config) -> anyhow::Result<()> {
-    let mut operator = Operator::new(client.clone(), config.clone());
-    let mut kubevirts = watches::kubevirts(&client);
+    let mut leader = Operator::new(client.clone(), config.clone());
+    let mut kubevirts = operator::owners::<KubeVirt>(&client);
     let mut managed = Stream::new();
     let mut deadline: Option<Instant> = None;
     loop {
         tokio::select! {
-            Some(seen) = kubevirts.next() => operator.store.see(seen),
-            Some(seen) = managed.next(), if !managed.is_empty() => operator.store.see(seen),
+            Some(seen) = kubevirts.next() => leader.store.see(seen),
+            Some(seen) = managed.next(), if !managed.is_empty() => leader.store.see(seen),
             () = sleep_until(deadline) => {}
         }
         let gathered = Instant::now() + GATHER;
         loop {
             tokio::select! {
-                Some(seen) = kubevirts.next() => operator.store.see(seen),
-                Some(seen) = managed.next(), if !managed.is_empty() => operator.store.see(seen),
+                Some(seen) = kubevirts.next() => leader.store.see(seen),
+                Some(seen) = managed.next(), if !managed.is_empty() => leader.store.see(seen),
                 () = tokio::time::sleep_until(gathered) => break,
             }
         }
         // Without a KubeVirt object there is nothing to follow.
-        if operator.store.kubevirts.is_empty() {
+        if leader.store.owners.is_empty() {
             if !managed.is_empty() {
                 managed = Stream::new();
-                operator.forget();
+                leader.forget();
             }
             deadline = None;
             continue;
         }
         if managed.is_empty() {
-            managed.extend(watches::managed(&client, &config.namespace));
+            let ours = format!("{MANAGED_BY_LABEL}={MANAGER}");
+            let streams = operator::managed(&client, &config.namespace, &MANAGED, &ours);
+            managed.extend(streams);
         }
-        if operator.store.complete() {
-            deadline = operator.round().await.map(|wait| Instant::now() + wait);
+        if leader.store.complete() {
+            deadline = leader.round().await.map(|wait| Instant::now() + wait);
         }
     }
 }
@@ -80,58 +80,37 @@ async fn sleep_until(deadline: Option<Instant>) {
     }
 }
 
-/// What was applied, to tell a foreign change from our own.
-struct Known {
-    hash: u64,
-    version: u64,
-    generation: Option<i64>,
-}
-
-/// Certificates as they were when last looked at.
-struct Certificates {
-    bundle: String,
-    next: Timestamp,
-    versions: Vec<u64>,
-    policy: CertPolicy,
-}
-
 struct Operator {
     client: kube::Client,
-    applier: Applier,
+    hand: Hand,
     config: Config,
-    store: Store,
-    known: BTreeMap<Key, Known>,
-    certificates: Option<Certificates>,
-    /// Hash of everything that rendering depends on, and what came of it.
-    rendered: Option<(u64, Vec<(Key, u64)>)>,
+    store: Store<KubeVirt>,
+    credentials: Credentials,
     failures: u32,
 }
 
 impl Operator {
     fn new(client: kube::Client, config: Config) -> Self {
         Self {
-            applier: Applier::new(client.clone(), MANAGER),
+            hand: Hand::new(Applier::new(client.clone(), MANAGER)),
             client,
             config,
-            store: Store::default(),
-            known: BTreeMap::new(),
-            certificates: None,
-            rendered: None,
+            store: Store::new(&MANAGED),
+            credentials: Credentials::default(),
             failures: 0,
         }
     }
 
     fn forget(&mut self) {
         self.store.forget_objects();
-        self.known.clear();
-        self.certificates = None;
-        self.rendered = None;
+        self.hand.forget();
+        self.credentials.forget();
     }
 
     /// Looks at every KubeVirt object; gives when to look again without news.
     async fn round(&mut self) -> Option<Duration> {
         let active = active(&self.store, &self.config.namespace);
-        let all: Vec<KubeVirt> = self.store.kubevirts.values().cloned().collect();
+        let all: Vec<KubeVirt> = self.store.owners.values().cloned().collect();
         let mut wait: Option<Duration> = None;
         let mut failed = false;
         for kubevirt in all {
@@ -166,7 +145,12 @@ impl Operator {
             workloads_exist: self.workloads_exist(kubevirt).await?,
         };
         let wanted = if kubevirt.metadata.deletion_timestamp.is_none() && !another_active {
-            self.wanted(&config, kubevirt)
+            // Which secrets there are does not depend on how long they live.
+            let policy = cert_policy(kubevirt).or_else(|_| cert_policy(&KubeVirt::default()));
+            policy.map_or_else(
+                |_| BTreeSet::new(),
+                |policy| self.wanted(&config, kubevirt, &policy),
+            )
         } else {
             BTreeSet::new()
         };
@@ -204,7 +188,7 @@ impl Operator {
             }
             Step::Remove(keys) => {
                 self.tell(kubevirt, &config, &Progress::Deleting).await?;
-                self.remove(&keys).await?;
+                self.hand.remove(&self.store, &keys).await?;
                 Ok(None)
             }
             Step::Release => {

@@ -130,6 +130,7 @@ pub fn cert_policy(kubevirt: &KubeVirt) -> Result<CertPolicy, ConfigError> {
     let authority = lifetime(
         chosen.and_then(|chosen| chosen.ca.as_ref()),
         SignedDuration::from_hours(7 * 24),
+        5,
         [
             "spec.certificateRotateStrategy.selfSigned.ca.duration",
             "spec.certificateRotateStrategy.selfSigned.ca.renewBefore",
@@ -138,6 +139,7 @@ pub fn cert_policy(kubevirt: &KubeVirt) -> Result<CertPolicy, ConfigError> {
     let leaf = lifetime(
         chosen.and_then(|chosen| chosen.server.as_ref()),
         SignedDuration::from_hours(24),
+        5,
         [
             "spec.certificateRotateStrategy.selfSigned.server.duration",
             "spec.certificateRotateStrategy.selfSigned.server.renewBefore",
@@ -153,15 +155,18 @@ pub fn cert_policy(kubevirt: &KubeVirt) -> Result<CertPolicy, ConfigError> {
     Ok(CertPolicy { authority, leaf })
 }
 
-fn lifetime(
+/// What a setting asks for, where it asks; else `default`, renewed when the
+/// `part`th part of the life is left.
+pub(crate) fn lifetime(
     given: Option<&CertConfig>,
     default: SignedDuration,
+    part: i32,
     [duration_path, renew_path]: [&'static str; 2],
 ) -> Result<Lifetime, ConfigError> {
     let duration = given.and_then(|given| given.duration.as_deref());
     let duration = duration.map_or(Ok(default), |text| positive(text, duration_path))?;
     let renew = given.and_then(|given| given.renew_before.as_deref());
-    let renew_before = renew.map_or(Ok(duration / 5), |text| positive(text, renew_path))?;
+    let renew_before = renew.map_or(Ok(duration / part), |text| positive(text, renew_path))?;
     if renew_before >= duration {
         return Err(ConfigError {
             path: renew_path,

@@ -1,11 +1,11 @@
 //! Questions about the cluster: is it ready, is it served, who owns it.
 
 use api::{KubeVirt, names};
-use decide::operator::{API, BLOCK_UNINSTALL, CONTROLLER, Config, HANDLER, Key};
-use kube_kit::apply::{Id, Target};
+use decide::operator::{API, BLOCK_UNINSTALL, CONTROLLER, Config, HANDLER};
+use kube_kit::apply::Target;
+use kube_kit::operator::Store;
 
 use super::Operator;
-use crate::store::Store;
 
 impl Operator {
     /// Every component runs what was applied last. At first all its pods must
@@ -13,24 +13,8 @@ impl Operator {
     pub(super) fn ready(&self, kubevirt: &KubeVirt, config: &Config) -> bool {
         let deployed = available(kubevirt, config);
         let of = |kind: &'static str, name: &str| {
-            let Some(pods) = self.store.pods.get(&(kind, name.to_owned())) else {
-                return false;
-            };
-            let key = Key {
-                api_version: "apps/v1".into(),
-                kind: kind.into(),
-                namespace: Some(config.namespace.clone()),
-                name: name.to_owned(),
-            };
-            let generation = self
-                .known
-                .get(&key)
-                .and_then(|known| known.generation)
-                .unwrap_or(0);
-            let rolled_out = pods.observed_generation >= generation
-                && pods.updated == pods.wanted
-                && pods.outdated <= 0;
-            rolled_out && pods.ready > 0 && (deployed || pods.ready >= pods.wanted)
+            self.hand
+                .rolled_out(&self.store, kind, &config.namespace, name, deployed)
         };
         of("Deployment", API) && of("Deployment", CONTROLLER) && of("DaemonSet", HANDLER)
     }
@@ -38,22 +22,11 @@ impl Operator {
     /// Whether the API server reaches the aggregated API: a user's first
     /// `start` must not fail because it does not yet.
     pub(super) async fn served(&self) -> anyhow::Result<bool> {
-        for version in names::SUBRESOURCE_VERSIONS {
-            let id = Id {
-                target: Target::cluster("apiregistration.k8s.io/v1", "APIService"),
-                name: format!("{version}.{}", names::SUBRESOURCE_GROUP),
-            };
-            let object = self.applier.get(&id).await?.unwrap_or_default();
-            let conditions = object["status"]["conditions"].as_array();
-            let available = conditions.is_some_and(|list| {
-                list.iter()
-                    .any(|one| one["type"] == "Available" && one["status"] == "True")
-            });
-            if !available {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let name = |version| format!("{version}.{}", names::SUBRESOURCE_GROUP);
+        Ok(self
+            .hand
+            .served(&names::SUBRESOURCE_VERSIONS.map(name))
+            .await?)
     }
 
     /// Whether virtual machines exist. Asked only while it matters.
@@ -64,7 +37,7 @@ impl Operator {
         }
         for kind in ["VirtualMachineInstance", "VirtualMachine"] {
             let target = Target::cluster(names::API_VERSION, kind);
-            if !self.applier.list(&target, "").await?.is_empty() {
+            if !self.hand.applier.list(&target, "").await?.is_empty() {
                 return Ok(true);
             }
         }
@@ -74,7 +47,7 @@ impl Operator {
 
 /// The UID of the object that owns the deployment: the oldest in our namespace
 /// that carries our finalizer, else the oldest there.
-pub(super) fn active(store: &Store, namespace: &str) -> Option<Option<String>> {
+pub(super) fn active(store: &Store<KubeVirt>, namespace: &str) -> Option<Option<String>> {
     let adopted = |object: &KubeVirt| {
         object
             .metadata
@@ -84,7 +57,7 @@ pub(super) fn active(store: &Store, namespace: &str) -> Option<Option<String>> {
             .any(|name| name == names::KUBEVIRT_FINALIZER)
     };
     store
-        .kubevirts
+        .owners
         .values()
         .min_by_key(|object| {
             let created = object

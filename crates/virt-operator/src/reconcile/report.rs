@@ -29,7 +29,7 @@ impl Operator {
             .patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch))
             .await
         {
-            Ok(object) => self.store.put_kubevirt(object),
+            Ok(object) => self.store.put_owner(object),
             Err(error) if kube_kit::is_not_found(&error) => {}
             Err(error) => return Err(error).context("writing the KubeVirt object's status"),
         }
@@ -51,7 +51,7 @@ impl Operator {
             .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
             .await
         {
-            Ok(object) => self.store.put_kubevirt(object),
+            Ok(object) => self.store.put_owner(object),
             Err(error) if kube_kit::is_not_found(&error) => {}
             Err(error) => return Err(error).context("writing the KubeVirt object's finalizer"),
         }
@@ -71,6 +71,6 @@ impl Operator {
             kubevirt.metadata.namespace.clone().unwrap_or_default(),
             kubevirt.metadata.name.clone().unwrap_or_default(),
         );
-        self.store.kubevirts.get(&name).unwrap_or(kubevirt).clone()
+        self.store.owners.get(&name).unwrap_or(kubevirt).clone()
     }
 }

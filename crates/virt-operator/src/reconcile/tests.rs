@@ -12,8 +12,7 @@ use kube_kit::watch::Event;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::store::{Meta, Pods};
-use crate::watches::Seen;
+use kube_kit::operator::{Meta, Pods, Seen};
 
 #[derive(Default)]
 struct Api {
@@ -124,7 +123,7 @@ impl World {
         let object = serde_json::from_value(object.clone()).unwrap();
         self.operator
             .store
-            .see(Seen::KubeVirt(Box::new(Event::Applied(object))));
+            .see(Seen::Owner(Box::new(Event::Applied(object))));
     }
 
     /// Rounds until nothing is to be done at once; the requests made.

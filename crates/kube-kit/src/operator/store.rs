@@ -1,79 +1,95 @@
-//! What the leader knows of the cluster: versions, not contents.
+//! What an operator knows of the cluster: versions, not contents.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::KubeVirt;
-use decide::operator::{Key, MANAGED};
-use kube_kit::watch::Event;
+use api::objects::{Key, Managed};
+use kube::Resource;
 
-use crate::watches::Seen;
+use super::Seen;
+use crate::watch::Event;
 
 /// What is known of a managed object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Meta {
+pub struct Meta {
     /// Resource version; Kubernetes lets them be compared since 1.35 and did
     /// so in fact for all built-in storage before.
-    pub(crate) version: u64,
+    pub version: u64,
     /// Counts changes of the spec, for kinds that have it.
-    pub(crate) generation: Option<i64>,
+    pub generation: Option<i64>,
     /// Being deleted.
-    pub(crate) deleting: bool,
+    pub deleting: bool,
 }
 
 /// How far the pods of a deployment or daemon set are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pods {
+pub struct Pods {
     /// The generation that the numbers are about.
-    pub(crate) observed_generation: i64,
+    pub observed_generation: i64,
     /// How many there should be.
-    pub(crate) wanted: i32,
+    pub wanted: i32,
     /// How many are of the newest revision.
-    pub(crate) updated: i32,
+    pub updated: i32,
     /// How many are ready.
-    pub(crate) ready: i32,
+    pub ready: i32,
     /// How many of an older revision are left.
-    pub(crate) outdated: i32,
+    pub outdated: i32,
 }
 
 /// A resource version as a number; 0 when it is none.
-pub(crate) fn version(text: Option<&str>) -> u64 {
+pub(super) fn version(text: Option<&str>) -> u64 {
     text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// See the module.
-#[derive(Default)]
-pub(crate) struct Store {
-    /// KubeVirt objects, by namespace and name.
-    pub(crate) kubevirts: BTreeMap<(String, String), KubeVirt>,
+/// See the module. `O` is the owner's type.
+pub struct Store<O> {
+    /// Kinds that are managed.
+    pub kinds: &'static [Managed],
+    /// Owners, by namespace (empty for the cluster's) and name.
+    pub owners: BTreeMap<(String, String), O>,
     /// Managed objects that exist.
-    pub(crate) objects: BTreeMap<Key, Meta>,
+    pub objects: BTreeMap<Key, Meta>,
     /// Pods, by kind and name of what made them.
-    pub(crate) pods: BTreeMap<(&'static str, String), Pods>,
+    pub pods: BTreeMap<(&'static str, String), Pods>,
     /// Managed kinds whose objects are all known, by their place.
     listed: BTreeSet<usize>,
-    kubevirts_listed: bool,
+    owners_listed: bool,
 }
 
-impl Store {
+impl<O: Resource> Store<O> {
+    /// Knows nothing yet of these kinds.
+    #[must_use]
+    pub fn new(kinds: &'static [Managed]) -> Self {
+        Self {
+            kinds,
+            owners: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            listed: BTreeSet::new(),
+            owners_listed: false,
+        }
+    }
+
     /// Everything is known that a step depends on.
-    pub(crate) fn complete(&self) -> bool {
-        self.kubevirts_listed && self.listed.len() == MANAGED.len()
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.owners_listed && self.listed.len() == self.kinds.len()
     }
 
     /// Forgets managed objects, because they are followed no more.
-    pub(crate) fn forget_objects(&mut self) {
+    pub fn forget_objects(&mut self) {
         self.objects.clear();
         self.pods.clear();
         self.listed.clear();
     }
 
     /// Takes in what was seen.
-    pub(crate) fn see(&mut self, seen: Seen) {
+    pub fn see(&mut self, seen: Seen<O>) {
         match seen {
-            Seen::KubeVirt(event) => self.see_kubevirt(*event),
+            Seen::Owner(event) => self.see_owner(*event),
             Seen::Object(place, Event::Restarted(all)) => {
                 self.listed.insert(place);
-                self.objects.retain(|key, _| !is_of(key, place));
+                let kind = self.kinds[place];
+                self.objects.retain(|key, _| !kind.has(key));
                 self.objects.extend(all);
             }
             Seen::Object(_, Event::Applied((key, meta))) => self.put(key, meta),
@@ -101,51 +117,48 @@ impl Store {
         }
     }
 
-    fn see_kubevirt(&mut self, event: Event<KubeVirt>) {
+    fn see_owner(&mut self, event: Event<O>) {
         match event {
             Event::Restarted(all) => {
-                self.kubevirts_listed = true;
-                self.kubevirts = all.into_iter().map(|one| (name_of(&one), one)).collect();
+                self.owners_listed = true;
+                self.owners = all.into_iter().map(|one| (name_of(&one), one)).collect();
             }
-            Event::Applied(one) => self.put_kubevirt(one),
+            Event::Applied(one) => self.put_owner(one),
             Event::Deleted(one) => {
-                self.kubevirts.remove(&name_of(&one));
+                self.owners.remove(&name_of(&one));
             }
         }
     }
 
     /// Takes in an object, unless a newer one is known (our own write's answer
     /// may come before the event of an older write).
-    pub(crate) fn put(&mut self, key: Key, meta: Meta) {
+    pub fn put(&mut self, key: Key, meta: Meta) {
         let known = self.objects.entry(key).or_default();
         if meta.version >= known.version {
             *known = meta;
         }
     }
 
-    /// As [`Store::put`], of a KubeVirt object.
-    pub(crate) fn put_kubevirt(&mut self, object: KubeVirt) {
-        let of = |object: &KubeVirt| version(object.metadata.resource_version.as_deref());
+    /// As [`Store::put`], of an owner.
+    pub fn put_owner(&mut self, object: O) {
+        let of = |object: &O| version(object.meta().resource_version.as_deref());
         let name = name_of(&object);
         if self
-            .kubevirts
+            .owners
             .get(&name)
             .is_none_or(|known| of(known) <= of(&object))
         {
-            self.kubevirts.insert(name, object);
+            self.owners.insert(name, object);
         }
     }
 }
 
-fn is_of(key: &Key, place: usize) -> bool {
-    let kind = &MANAGED[place];
-    key.kind == kind.kind && key.api_version == kind.api_version
-}
-
-fn name_of(object: &KubeVirt) -> (String, String) {
+/// Where an owner is in [`Store::owners`].
+pub(super) fn name_of(object: &impl Resource) -> (String, String) {
+    let meta = object.meta();
     (
-        object.metadata.namespace.clone().unwrap_or_default(),
-        object.metadata.name.clone().unwrap_or_default(),
+        meta.namespace.clone().unwrap_or_default(),
+        meta.name.clone().unwrap_or_default(),
     )
 }
 
@@ -153,6 +166,12 @@ fn name_of(object: &KubeVirt) -> (String, String) {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use api::KubeVirt;
+
+    const MANAGED: [Managed; 2] = [
+        Managed::namespaced("v1", "Secret", 0),
+        Managed::namespaced("v1", "ConfigMap", 0),
+    ];
 
     fn key(name: &str) -> Key {
         Key {
@@ -179,7 +198,7 @@ mod tests {
 
     #[test]
     fn older_news_does_not_overwrite_what_a_write_answered() {
-        let mut store = Store::default();
+        let mut store = Store::<KubeVirt>::new(&MANAGED);
         store.put(key("a"), meta(10));
         store.see(Seen::Object(
             place("Secret"),
@@ -200,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_restart_replaces_only_its_own_kind_and_completes_it() {
-        let mut store = Store::default();
+        let mut store = Store::<KubeVirt>::new(&MANAGED);
         let map = Key {
             kind: "ConfigMap".into(),
             ..key("m")
@@ -219,7 +238,7 @@ mod tests {
         for place in 0..MANAGED.len() {
             store.see(Seen::Object(place, Event::Restarted(vec![])));
         }
-        store.see(Seen::KubeVirt(Box::new(Event::Restarted(vec![]))));
+        store.see(Seen::Owner(Box::new(Event::Restarted(vec![]))));
         assert!(store.complete());
     }
 }

@@ -1,0 +1,149 @@
+//! Admission webhooks, all served by cdi-apiserver. Names and paths are
+//! upstream's (CDI pkg/operator/resources/cluster/apiserver.go).
+//!
+//! Those that look at what users make fail closed. Deletion of the CDI object
+//! fails open: a broken cdi-apiserver must not keep anybody from removing it,
+//! and the operator itself looks whether DataVolumes exist.
+
+use api::cdi::names;
+use serde_json::{Value, json};
+
+use super::Config;
+use super::endpoints::{API_SERVICE, SERVICE_PORT, ca_bundle};
+use super::rbac::CONTROLLER_ACCOUNT;
+
+/// One configuration with its one webhook.
+struct Hook {
+    kind: &'static str,
+    configuration: &'static str,
+    name: &'static str,
+    path: &'static str,
+    resources: &'static [&'static str],
+    operations: &'static [&'static str],
+    scope: &'static str,
+    policy: &'static str,
+}
+
+const VALIDATING: &str = "ValidatingWebhookConfiguration";
+const MUTATING: &str = "MutatingWebhookConfiguration";
+
+const HOOKS: [Hook; 6] = [
+    Hook {
+        kind: MUTATING,
+        configuration: "cdi-api-datavolume-mutate",
+        name: "datavolume-mutate.cdi.kubevirt.io",
+        path: "/datavolume-mutate",
+        resources: &["datavolumes"],
+        operations: &["CREATE", "UPDATE"],
+        scope: "Namespaced",
+        policy: "Fail",
+    },
+    Hook {
+        kind: VALIDATING,
+        configuration: "cdi-api-datavolume-validate",
+        name: "datavolume-validate.cdi.kubevirt.io",
+        path: "/datavolume-validate",
+        resources: &["datavolumes"],
+        operations: &["CREATE", "UPDATE"],
+        scope: "Namespaced",
+        policy: "Fail",
+    },
+    Hook {
+        kind: VALIDATING,
+        configuration: "cdi-api-populator-validate",
+        name: "populator-validate.cdi.kubevirt.io",
+        path: "/populator-validate",
+        resources: &["volumeimportsources", "volumeuploadsources"],
+        operations: &["CREATE", "UPDATE"],
+        scope: "Namespaced",
+        policy: "Fail",
+    },
+    Hook {
+        kind: VALIDATING,
+        configuration: "cdi-api-dataimportcron-validate",
+        name: "dataimportcron-validate.cdi.kubevirt.io",
+        path: "/dataimportcron-validate",
+        resources: &["dataimportcrons"],
+        operations: &["CREATE", "UPDATE"],
+        scope: "Namespaced",
+        policy: "Fail",
+    },
+    Hook {
+        kind: VALIDATING,
+        configuration: "objecttransfer-api-validate",
+        name: "objecttransfer-validate.cdi.kubevirt.io",
+        path: "/objecttransfer-validate",
+        resources: &["objecttransfers"],
+        operations: &["CREATE", "UPDATE"],
+        scope: "Cluster",
+        policy: "Fail",
+    },
+    Hook {
+        kind: VALIDATING,
+        configuration: "cdi-api-validate",
+        name: "cdi-validate.cdi.kubevirt.io",
+        path: "/cdi-validate",
+        resources: &["cdis"],
+        operations: &["DELETE"],
+        scope: "Cluster",
+        policy: "Ignore",
+    },
+];
+
+/// All configurations.
+pub(super) fn objects(config: &Config, pem: &str) -> Vec<Value> {
+    HOOKS
+        .iter()
+        .map(|hook| {
+            json!({
+                "apiVersion": "admissionregistration.k8s.io/v1", "kind": hook.kind,
+                "metadata": {
+                    "name": hook.configuration,
+                    "labels": { names::COMPONENT_LABEL: API_SERVICE }
+                },
+                "webhooks": [webhook(hook, config, pem)]
+            })
+        })
+        .collect()
+}
+
+fn webhook(hook: &Hook, config: &Config, pem: &str) -> Value {
+    json!({
+        "name": hook.name,
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "failurePolicy": hook.policy,
+        "timeoutSeconds": 10,
+        "clientConfig": {
+            "caBundle": ca_bundle(pem),
+            "service": {
+                "name": API_SERVICE, "namespace": config.namespace,
+                "path": hook.path, "port": SERVICE_PORT
+            }
+        },
+        "matchConditions": conditions(hook, config),
+        "rules": [{
+            "apiGroups": [names::GROUP],
+            "apiVersions": [names::VERSION],
+            "operations": hook.operations,
+            "resources": hook.resources,
+            "scope": hook.scope
+        }]
+    })
+}
+
+/// Which requests a webhook is asked about: all, but for changes that
+/// cdi-deployment makes. It labels and finalizes objects that users made and
+/// that were looked at then; a cdi-apiserver that is away must not stop it.
+fn conditions(hook: &Hook, config: &Config) -> Value {
+    if !hook.operations.contains(&"UPDATE") {
+        return json!([]);
+    }
+    json!([{
+        "name": "not-an-update-of-our-own",
+        "expression": format!(
+            "request.operation != 'UPDATE' || request.userInfo.username != 'system:serviceaccount:{}:{CONTROLLER_ACCOUNT}'",
+            config.namespace
+        )
+    }])
+}
