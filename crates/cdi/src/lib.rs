@@ -9,3 +9,13 @@
 //! ```
 //! One module for each program. Programs do not call one another: they meet in the API
 //! server's objects and over HTTP.
+
+pub mod apiserver;
+pub mod controller;
+pub mod operator;
+pub mod token;
+pub mod uploadproxy;
+pub mod worker;
+
+#[cfg(test)]
+mod testing;

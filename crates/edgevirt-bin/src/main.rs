@@ -23,6 +23,7 @@ const COMPONENTS: &[(&str, Main)] = &[
     ("cdi-operator", cdi::operator::main),
     ("cdi-apiserver", cdi::apiserver::main),
     ("cdi-uploadproxy", cdi::uploadproxy::main),
+    ("cdi-controller", cdi::controller::main),
     ("cdi-importer", cdi::worker::importer),
     ("cdi-uploadserver", cdi::worker::uploadserver),
     ("cdi-cloner", cdi::worker::cloner),

@@ -1,0 +1,442 @@
+//! Writes to the API server.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use api::cdi::names::{
+    CA_BUNDLE_KEY, FIELD_MANAGER, UPLOAD_CLIENT_CA_BUNDLE, UPLOAD_SERVER_SIGNER,
+};
+use api::cdi::{DataSource, DataVolume, StorageProfile};
+use decide::cdi::volume::Op;
+use decide::cdi::{datasource, profile, worker};
+use decide::plan::{Event, Step};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim, Pod};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client};
+use kube_kit::apply::{Applier, ApplyError, Id, Target};
+use kube_kit::certs::{Leaf, Pair, Usage, leaf};
+use kube_kit::events::{EventType, Recorder};
+use kube_kit::queue::WorkQueue;
+use kube_kit::{is_conflict, is_not_found};
+use serde_json::json;
+
+use super::world::{Key, Name, World};
+
+/// How long an upload server's certificate is valid.
+/// Source: CDI's default for certificates of its servers.
+const VALID: SignedDuration = SignedDuration::from_hours(24);
+
+/// How a step, or a pass over a key, ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// There is nothing to do.
+    Settled,
+    /// Something was done: decide again.
+    Progress,
+    /// Somebody was faster; the watch will tell.
+    Conflict,
+    /// It did not work: try again later.
+    Failed,
+}
+
+/// Why a step could not be taken.
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error("{}", kube_kit::reason(.0))]
+    Api(#[from] kube::Error),
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error("expected the authority of upload servers in {path}: {error}")]
+    Authority {
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    #[error(transparent)]
+    Certificate(#[from] kube_kit::certs::CertError),
+    #[error("pod {pod} writes to claim {claim}; it is copied when nobody does")]
+    InUse { pod: String, claim: String },
+    #[error("the claim is gone")]
+    NoClaim,
+}
+
+impl Problem {
+    fn status(&self) -> Option<u16> {
+        match self {
+            Self::Api(error) => kube_kit::status_code(error),
+            Self::Apply(error) => error.status_code(),
+            _ => None,
+        }
+    }
+
+    /// Reason on the object, where the step has `usual`.
+    fn reason(&self, usual: &'static str) -> &'static str {
+        match self {
+            Self::InUse { .. } => "CloneSourceInUse",
+            Self::Api(error) if error.to_string().contains("exceeded quota") => "ErrExceededQuota",
+            _ => usual,
+        }
+    }
+}
+
+/// Writes to the API server, and keeps what it answers.
+pub(super) struct Actor {
+    client: Client,
+    world: Rc<RefCell<World>>,
+    queue: WorkQueue<Key>,
+    recorder: Recorder,
+    certificates: PathBuf,
+}
+
+impl Actor {
+    pub(super) fn new(
+        client: Client,
+        world: Rc<RefCell<World>>,
+        queue: WorkQueue<Key>,
+        certificates: PathBuf,
+    ) -> Self {
+        let recorder = Recorder::new(client.clone(), "datavolume-controller");
+        Self {
+            client,
+            world,
+            queue,
+            recorder,
+            certificates,
+        }
+    }
+
+    /// Takes one step for a volume.
+    pub(super) async fn volume(&self, name: &Name, step: Step<Op>) -> Outcome {
+        match self.step(name, step.op).await {
+            Ok(()) => {
+                if step.failed.is_some() {
+                    self.world.borrow_mut().succeed(name);
+                }
+                if let Some(event) = step.done {
+                    self.publish(name, event);
+                }
+                Outcome::Progress
+            }
+            Err(problem) => match (step.failed, problem.status()) {
+                (None, Some(404 | 409)) => {
+                    tracing::debug!(?name, "somebody was faster: {problem}");
+                    Outcome::Conflict
+                }
+                (None, _) => {
+                    tracing::warn!(?name, "a write failed: {problem}");
+                    Outcome::Failed
+                }
+                (Some(usual), _) => {
+                    let reason = problem.reason(usual);
+                    let message = problem.to_string();
+                    tracing::warn!(?name, reason, "{message}");
+                    self.world
+                        .borrow_mut()
+                        .fail(name, reason, &message, Timestamp::now());
+                    self.publish(
+                        name,
+                        Event {
+                            warning: true,
+                            reason,
+                            message,
+                        },
+                    );
+                    Outcome::Progress
+                }
+            },
+        }
+    }
+
+    async fn step(&self, name: &Name, op: Op) -> Result<(), Problem> {
+        let claims: Api<PersistentVolumeClaim> = self.api(name);
+        let params = PatchParams::default();
+        match op {
+            Op::CreateClaim(claim) => {
+                let made = match claims.create(&PostParams::default(), &claim).await {
+                    // Made before, and not yet seen; or a stranger's, which the decision tells.
+                    Err(error) if is_conflict(&error) => claims.get(&name.name).await?,
+                    made => made?,
+                };
+                self.keep(made);
+            }
+            Op::PatchClaim(patch) => {
+                self.keep(
+                    claims
+                        .patch(&name.name, &params, &Patch::Merge(&patch))
+                        .await?,
+                );
+            }
+            Op::PatchStatus(patch) => {
+                let volumes: Api<DataVolume> = self.api(name);
+                let patch = Patch::Merge(&patch);
+                self.keep(volumes.patch_status(&name.name, &params, &patch).await?);
+            }
+            Op::Certify => self.certify(name).await?,
+            Op::Apply(object) => {
+                self.applier(FIELD_MANAGER)
+                    .apply_over(&object, None)
+                    .await?;
+            }
+            Op::TryApply(object) => {
+                // Each claim is an owner of its own, by a manager of its own.
+                let uid = &object["metadata"]["ownerReferences"][0]["uid"];
+                let manager = format!("{FIELD_MANAGER}-{}", uid.as_str().unwrap_or_default());
+                if let Err(error) = self.applier(&manager).apply_over(&object, None).await {
+                    tracing::warn!(?name, "going on without it: {error}");
+                }
+            }
+            Op::CreatePod { pod, unused } => {
+                if let Some(claim) = unused {
+                    self.unused(name, claim).await?;
+                }
+                let pods: Api<Pod> = self.api(name);
+                let pod: Pod = serde_json::from_value(pod).map_err(kube::Error::SerdeError)?;
+                let made = match pods.create(&PostParams::default(), &pod).await {
+                    Err(error) if is_conflict(&error) => {
+                        let known = pod.metadata.name.as_deref().unwrap_or_default();
+                        let there = pods.get(known).await?;
+                        let same = there.metadata.labels == pod.metadata.labels
+                            && there.metadata.deletion_timestamp.is_none();
+                        if !same {
+                            return Err(error.into());
+                        }
+                        there
+                    }
+                    made => made?,
+                };
+                self.keep(made);
+            }
+            Op::DeletePod { name: pod, uid } => {
+                let pods: Api<Pod> = self.api(name);
+                let only = DeleteParams {
+                    preconditions: Some(Preconditions {
+                        uid: Some(uid),
+                        resource_version: None,
+                    }),
+                    ..DeleteParams::default()
+                };
+                let answer = pods.delete(&pod, &only).await;
+                let mut world = self.world.borrow_mut();
+                match answer {
+                    Ok(_) => world.pod_is_leaving(&name.namespace, &pod, Timestamp::now()),
+                    Err(error) if is_not_found(&error) => world.forget_pod(&name.namespace, &pod),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Op::Delete { kind, name: object } => {
+                let id = Id {
+                    target: Target::namespaced("v1", kind, &name.namespace),
+                    name: object,
+                };
+                self.applier(FIELD_MANAGER).delete(&id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a certificate for the claim's upload server. It is never read again: a new
+    /// controller makes a new one.
+    async fn certify(&self, name: &Name) -> Result<(), Problem> {
+        let claim = self
+            .world
+            .borrow()
+            .claim(name)
+            .cloned()
+            .ok_or(Problem::NoClaim)?;
+        let signer = self.certificates.join(UPLOAD_SERVER_SIGNER);
+        let authority = Pair {
+            certificate: read(signer.join("tls.crt"))?,
+            key: read(signer.join("tls.key"))?,
+        };
+        let client_ca = read(
+            self.certificates
+                .join(UPLOAD_CLIENT_CA_BUNDLE)
+                .join(CA_BUNDLE_KEY),
+        )?;
+        let now = Timestamp::now();
+        let names = worker::server_names(&claim);
+        let wanted = Leaf {
+            common_name: names.last().map(String::as_str).unwrap_or_default(),
+            dns_names: &names,
+            usage: Usage::Server,
+        };
+        let made = leaf(&authority, &wanted, now, VALID)?;
+        let secret = worker::certificate(&claim, &made.certificate, &made.key, &client_ca);
+        self.applier(FIELD_MANAGER)
+            .apply_over(&secret, None)
+            .await?;
+        let renew_at = now.checked_add(VALID / 2).unwrap_or(now);
+        self.world.borrow_mut().set_renewal(name, renew_at);
+        Ok(())
+    }
+
+    /// Fails while a pod writes to the claim, which would tear a copy.
+    async fn unused(&self, name: &Name, claim: String) -> Result<(), Problem> {
+        let pods: Api<Pod> = self.api(name);
+        let list = pods
+            .list(&ListParams::default().fields("status.phase!=Succeeded,status.phase!=Failed"))
+            .await?;
+        for pod in list.items {
+            let volumes = pod
+                .spec
+                .into_iter()
+                .flat_map(|spec| spec.volumes.unwrap_or_default());
+            let writes = volumes
+                .filter_map(|volume| volume.persistent_volume_claim)
+                .any(|volume| volume.claim_name == claim && volume.read_only != Some(true));
+            if writes {
+                return Err(Problem::InUse {
+                    pod: pod.metadata.name.unwrap_or_default(),
+                    claim,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the profile of a storage class.
+    pub(super) async fn class(&self, name: &str) -> Outcome {
+        let (object, wanted, known) = {
+            let world = self.world.borrow();
+            let Some(class) = world.cluster.classes.get(name) else {
+                return Outcome::Settled;
+            };
+            let known = world.cluster.profiles.get(name).cloned();
+            (
+                profile::object(class),
+                profile::status(class, &world.cluster),
+                known,
+            )
+        };
+        let Some(known) = known else {
+            return match self.applier(FIELD_MANAGER).apply_over(&object, None).await {
+                Ok((_, applied)) => {
+                    if let Ok(profile) = serde_json::from_value::<StorageProfile>(applied) {
+                        self.world.borrow_mut().set_profile(profile, true);
+                    }
+                    Outcome::Progress
+                }
+                Err(error) => {
+                    tracing::warn!("cannot make a storage profile: {error}");
+                    Outcome::Failed
+                }
+            };
+        };
+        let old = known.status.unwrap_or_default();
+        let mut new = wanted;
+        new.conditions = datasource::dated(&old.conditions, new.conditions, Timestamp::now());
+        if new == old {
+            return Outcome::Settled;
+        }
+        let profiles: Api<StorageProfile> = Api::all(self.client.clone());
+        let patch = json!({ "status": new });
+        let params = PatchParams::default();
+        match profiles
+            .patch_status(name, &params, &Patch::Merge(&patch))
+            .await
+        {
+            Ok(profile) => {
+                self.world.borrow_mut().set_profile(profile, true);
+                Outcome::Settled
+            }
+            Err(error) => failed("the status of a storage profile", &error),
+        }
+    }
+
+    /// Keeps the status of a DataSource.
+    pub(super) async fn source(&self, name: &Name) -> Outcome {
+        let (old, mut new) = {
+            let world = self.world.borrow();
+            let Some(source) = world.source(name) else {
+                return Outcome::Settled;
+            };
+            let claim = world.claim_of(name);
+            let found = claim.as_ref().ok().and_then(|claim| {
+                world.claim(&Name {
+                    namespace: claim.namespace.clone(),
+                    name: claim.name.clone(),
+                })
+            });
+            let new = datasource::data_source(claim.as_ref(), found);
+            (source.status.clone().unwrap_or_default(), new)
+        };
+        new.conditions = datasource::dated(&old.conditions, new.conditions, Timestamp::now());
+        if new == old {
+            return Outcome::Settled;
+        }
+        let sources: Api<DataSource> = self.api(name);
+        let patch = json!({ "status": new });
+        let params = PatchParams::default();
+        match sources
+            .patch_status(&name.name, &params, &Patch::Merge(&patch))
+            .await
+        {
+            Ok(source) => {
+                self.keep(source);
+                Outcome::Settled
+            }
+            Err(error) => failed("the status of a DataSource", &error),
+        }
+    }
+
+    fn keep<K: super::world::Kept>(&self, object: K) {
+        let keys = self.world.borrow_mut().put(object);
+        for key in keys {
+            self.queue.add(key);
+        }
+    }
+
+    fn api<K>(&self, name: &Name) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), &name.namespace)
+    }
+
+    fn applier(&self, manager: &str) -> Applier {
+        Applier::new(self.client.clone(), manager)
+    }
+
+    /// Events are written beside the work, which never waits for them. They are the
+    /// DataVolume's, or the claim's where there is none.
+    fn publish(&self, name: &Name, event: Event) {
+        let world = self.world.borrow();
+        let (api_version, kind, meta) = match (world.volume(name), world.claim(name)) {
+            (Some(dv), _) => (api::cdi::names::API_VERSION, "DataVolume", &dv.metadata),
+            (None, Some(claim)) => ("v1", "PersistentVolumeClaim", &claim.metadata),
+            (None, None) => return,
+        };
+        let object = ObjectReference {
+            api_version: Some(api_version.to_owned()),
+            kind: Some(kind.to_owned()),
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone(),
+            uid: meta.uid.clone(),
+            ..ObjectReference::default()
+        };
+        let recorder = self.recorder.clone();
+        tokio::spawn(async move {
+            let type_ = if event.warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            };
+            recorder
+                .publish(&object, type_, event.reason, &event.message)
+                .await;
+        });
+    }
+}
+
+fn failed(what: &str, error: &kube::Error) -> Outcome {
+    if is_not_found(error) || is_conflict(error) {
+        return Outcome::Conflict;
+    }
+    tracing::warn!("cannot write {what}: {}", kube_kit::reason(error));
+    Outcome::Failed
+}
+
+fn read(path: PathBuf) -> Result<String, Problem> {
+    std::fs::read_to_string(&path).map_err(|error| Problem::Authority { path, error })
+}

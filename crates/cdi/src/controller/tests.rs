@@ -1,0 +1,279 @@
+//! The world and the actor, the latter against an API server that answers by a script.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use api::cdi::DataVolume;
+use decide::cdi::cluster::Class;
+use decide::cdi::volume::Op;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::client::Body;
+use kube_kit::queue::WorkQueue;
+use serde_json::{Value, json};
+
+use super::act::{Actor, Outcome};
+use super::world::{Key, Name, World};
+
+fn name() -> Name {
+    Name {
+        namespace: "ns".to_owned(),
+        name: "disk".to_owned(),
+    }
+}
+
+fn dv() -> DataVolume {
+    serde_json::from_value(json!({
+        "metadata": {"name": "disk", "namespace": "ns", "uid": "dv-uid", "resourceVersion": "1"},
+        "spec": {"source": {"upload": {}}, "storage": {"resources": {"requests": {"storage": "1Gi"}}}},
+    }))
+    .unwrap()
+}
+
+fn world() -> World {
+    let mut world = World::default();
+    world.cluster.worker_image = "worker:1".to_owned();
+    world.cluster.namespace = "cdi".to_owned();
+    world.set_class(
+        Class {
+            name: "local".to_owned(),
+            provisioner: "rancher.io/local-path".to_owned(),
+            default: true,
+            ..Class::default()
+        },
+        true,
+    );
+    world
+}
+
+#[test]
+fn a_claim_wakes_its_copies_and_the_data_volumes_that_wait_for_it() {
+    let mut world = world();
+    let waits: DataVolume = serde_json::from_value(json!({
+        "metadata": {"name": "copy", "namespace": "ns", "uid": "copy"},
+        "spec": {"source": {"pvc": {"namespace": "ns", "name": "disk"}}, "storage": {}},
+    }))
+    .unwrap();
+    world.put(waits);
+    let claim: PersistentVolumeClaim = serde_json::from_value(json!({
+        "metadata": {"name": "disk", "namespace": "ns", "uid": "claim-uid"}, "spec": {},
+    }))
+    .unwrap();
+    let keys = world.put(claim);
+    let copy = Name {
+        namespace: "ns".to_owned(),
+        name: "copy".to_owned(),
+    };
+    assert!(keys.contains(&Key::Volume(name())) && keys.contains(&Key::Volume(copy)));
+}
+
+#[test]
+fn older_states_and_strangers_deletions_change_nothing() {
+    let mut world = world();
+    let mut new = dv();
+    new.metadata.resource_version = Some("9".to_owned());
+    world.put(new);
+    assert!(world.put(dv()).is_empty());
+    let mut stranger = dv().metadata;
+    stranger.uid = Some("other".to_owned());
+    assert!(world.remove::<DataVolume>(&stranger).is_empty());
+    assert!(world.volume(&name()).is_some());
+    assert_eq!(world.reset::<DataVolume>(Vec::new()).len(), 1);
+    assert!(world.volume(&name()).is_none());
+}
+
+/// A client whose server answers every write with what was written, and notes it.
+fn client(
+    refuse: Option<(&'static str, u16, &'static str)>,
+) -> (kube::Client, Arc<Mutex<Vec<(String, Value)>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let service = tower::service_fn(move |request: http::Request<Body>| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let line = format!("{} {}", request.method(), request.uri().path());
+            let bytes = request.into_body().collect_bytes().await.unwrap();
+            let mut body: Value = serde_json::from_slice(&bytes).unwrap_or(json!({}));
+            seen.lock().unwrap().push((line.clone(), body.clone()));
+            let refusal = refuse.filter(|(part, ..)| line.contains(part));
+            let (code, body) = match refusal {
+                Some((_, code, message)) => (
+                    code,
+                    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
+                        "code": code, "message": message, "reason": "Forbidden", "metadata": {}}),
+                ),
+                None => {
+                    body["metadata"]["name"] = json!("disk");
+                    body["metadata"]["namespace"] = json!("ns");
+                    body["metadata"]["uid"] = json!("made");
+                    (200, body)
+                }
+            };
+            Ok::<_, tower::BoxError>(
+                http::Response::builder()
+                    .status(code)
+                    .body(Body::from(body.to_string().into_bytes()))
+                    .unwrap(),
+            )
+        }
+    });
+    (kube::Client::new(service, "default"), asked)
+}
+
+struct Bench {
+    actor: Actor,
+    world: Rc<RefCell<World>>,
+    asked: Arc<Mutex<Vec<(String, Value)>>>,
+    certificates: tempfile::TempDir,
+}
+
+fn bench(refuse: Option<(&'static str, u16, &'static str)>) -> Bench {
+    let (client, asked) = client(refuse);
+    let mut world = world();
+    world.put(dv());
+    let world = Rc::new(RefCell::new(world));
+    let certificates = tempfile::tempdir().unwrap();
+    let signer = certificates.path().join("cdi-uploadserver-signer");
+    let bundle = certificates
+        .path()
+        .join("cdi-uploadserver-client-signer-bundle");
+    std::fs::create_dir(&signer).unwrap();
+    std::fs::create_dir(&bundle).unwrap();
+    let pair =
+        kube_kit::certs::authority("ca", Timestamp::now(), SignedDuration::from_hours(48)).unwrap();
+    std::fs::write(signer.join("tls.crt"), &pair.certificate).unwrap();
+    std::fs::write(signer.join("tls.key"), &pair.key).unwrap();
+    std::fs::write(bundle.join("ca-bundle.crt"), "clients").unwrap();
+    let actor = Actor::new(
+        client,
+        Rc::clone(&world),
+        WorkQueue::new(),
+        certificates.path().to_owned(),
+    );
+    Bench {
+        actor,
+        world,
+        asked,
+        certificates,
+    }
+}
+
+/// Takes all steps of plans until nothing is left or something fails.
+async fn settle(bench: &Bench) -> Vec<String> {
+    for _ in 0..10 {
+        let plan = bench.world.borrow().decide(&name(), Timestamp::now());
+        if plan.steps.is_empty() {
+            break;
+        }
+        for step in plan.steps {
+            if bench.actor.volume(&name(), step).await != Outcome::Progress {
+                break;
+            }
+        }
+    }
+    let asked = bench.asked.lock().unwrap();
+    asked.iter().map(|(line, _)| line.clone()).collect()
+}
+
+#[tokio::test]
+async fn a_data_volume_gets_claim_certificate_service_and_pod_in_this_order() {
+    let bench = bench(None);
+    let asked = settle(&bench).await;
+    let wanted = [
+        "POST /api/v1/namespaces/ns/persistentvolumeclaims",
+        "PATCH /apis/networking.k8s.io/v1/namespaces/ns/networkpolicies/cdi-upload-proxy-policy",
+        "PATCH /api/v1/namespaces/ns/secrets/cdi-upload-disk",
+        "PATCH /api/v1/namespaces/ns/services/cdi-upload-disk",
+        "POST /api/v1/namespaces/ns/pods",
+    ];
+    assert_eq!(asked[..5], wanted);
+    let all = bench.asked.lock().unwrap();
+    let secret = &all[2].1["stringData"];
+    let ca = std::fs::read_to_string(
+        bench
+            .certificates
+            .path()
+            .join("cdi-uploadserver-signer/tls.crt"),
+    );
+    assert!(kube_kit::certs::fits(
+        secret["tls.crt"].as_str().unwrap(),
+        &ca.unwrap(),
+        &[
+            "cdi-upload-disk.ns.svc",
+            "cdi-upload-disk.ns",
+            "cdi-upload-disk"
+        ]
+        .map(str::to_owned),
+    ));
+    assert_eq!(secret["ca-bundle.crt"], "clients");
+}
+
+#[tokio::test]
+async fn a_quota_is_told_on_the_data_volume_and_not_stormed() {
+    let bench = bench(Some((
+        "POST /api/v1/namespaces/ns/persistentvolumeclaims",
+        403,
+        "exceeded quota: storage",
+    )));
+    settle(&bench).await;
+    let asked = bench.asked.lock().unwrap();
+    let creates = asked
+        .iter()
+        .filter(|(line, _)| line.ends_with("persistentvolumeclaims"))
+        .count();
+    assert_eq!(creates, 1);
+    let status = asked
+        .iter()
+        .find(|(line, _)| line.ends_with("datavolumes/disk/status"))
+        .unwrap();
+    let bound = &status.1["status"]["conditions"][0];
+    assert_eq!(bound["reason"], "ErrExceededQuota");
+    assert!(
+        bound["message"]
+            .as_str()
+            .unwrap()
+            .contains("exceeded quota")
+    );
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_made_stops_no_upload() {
+    let bench = bench(Some(("networkpolicies", 403, "forbidden")));
+    let asked = settle(&bench).await;
+    assert!(asked.contains(&"POST /api/v1/namespaces/ns/pods".to_owned()));
+}
+
+#[tokio::test]
+async fn a_claim_that_somebody_writes_is_not_copied() {
+    let bench = bench(None);
+    let busy: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "vm"},
+        "spec": {"containers": [], "volumes": [{"name": "d",
+            "persistentVolumeClaim": {"claimName": "golden"}}]},
+    }))
+    .unwrap();
+    let list = json!({"metadata": {}, "items": [busy]});
+    let service = tower::service_fn(move |request: http::Request<Body>| {
+        let list = list.clone();
+        async move {
+            assert_eq!(request.method(), "GET");
+            let body = Body::from(list.to_string().into_bytes());
+            Ok::<_, tower::BoxError>(http::Response::new(body))
+        }
+    });
+    let actor = Actor::new(
+        kube::Client::new(service, "default"),
+        Rc::clone(&bench.world),
+        WorkQueue::new(),
+        bench.certificates.path().to_owned(),
+    );
+    let mut plan = decide::plan::Plan::default();
+    plan.push(Op::CreatePod {
+        pod: json!({}),
+        unused: Some("golden".to_owned()),
+    });
+    let step = plan.steps.remove(0);
+    assert_eq!(actor.volume(&name(), step).await, Outcome::Failed);
+}

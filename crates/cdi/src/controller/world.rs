@@ -1,0 +1,422 @@
+//! A synchronous picture of what the controller watches. Every change gives the keys
+//! whose decision may differ now.
+
+use std::collections::HashMap;
+
+use api::cdi::names::CLAIM_UID_LABEL;
+use api::cdi::{CDI, ClaimSource, DataSource, DataVolume, StorageProfile};
+use decide::cdi::claim::{Refusal, claim_of, source};
+use decide::cdi::cluster::{Class, Cluster};
+use decide::cdi::worker::Job;
+use decide::cdi::{state, volume};
+use decide::plan::{Failure, Plan};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+/// Namespace and name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Name {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+impl Name {
+    pub(super) fn of(meta: &ObjectMeta) -> Self {
+        Self::new(
+            meta.namespace.as_deref().unwrap_or_default(),
+            meta.name.as_deref().unwrap_or_default(),
+        )
+    }
+
+    fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+}
+
+/// What is to be decided on again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    /// A DataVolume and the claim of its name.
+    Volume(Name),
+    /// A DataSource.
+    Source(Name),
+    /// A storage class.
+    Class(String),
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct World {
+    pub(super) cluster: Cluster,
+    volumes: HashMap<Name, DataVolume>,
+    claims: HashMap<Name, PersistentVolumeClaim>,
+    /// Worker pods by their names.
+    pods: HashMap<Name, Pod>,
+    sources: HashMap<Name, DataSource>,
+    failing: HashMap<Name, (Failure, u32)>,
+    /// By uid of the claim.
+    progress: HashMap<String, f64>,
+    /// When certificates are to be renewed, by uid of the claim.
+    renewals: HashMap<String, Timestamp>,
+}
+
+/// Kinds that are kept by namespace and name.
+pub(super) trait Kept: Sized {
+    fn meta(&self) -> &ObjectMeta;
+    fn all(world: &mut World) -> &mut HashMap<Name, Self>;
+    /// What may differ after `name` changed.
+    fn keys(world: &World, object: &Self, name: &Name) -> Vec<Key>;
+}
+
+impl Kept for DataVolume {
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn all(world: &mut World) -> &mut HashMap<Name, Self> {
+        &mut world.volumes
+    }
+
+    fn keys(_: &World, _: &Self, name: &Name) -> Vec<Key> {
+        vec![Key::Volume(name.clone())]
+    }
+}
+
+impl Kept for PersistentVolumeClaim {
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn all(world: &mut World) -> &mut HashMap<Name, Self> {
+        &mut world.claims
+    }
+
+    fn keys(world: &World, _: &Self, name: &Name) -> Vec<Key> {
+        let mut keys = vec![Key::Volume(name.clone())];
+        // Copies wait for their originals, and DataSources stand for claims.
+        let copies = world.claims.iter().filter(|(_, claim)| {
+            matches!(Job::of(claim), Some(Job::Clone { namespace, name: of })
+                if of == name.name && namespace == name.namespace)
+        });
+        keys.extend(copies.map(|(copy, _)| Key::Volume(copy.clone())));
+        keys.extend(world.without_claim(|dv| {
+            dv.spec.source_ref.is_some() || {
+                let source = dv.spec.source.as_ref();
+                source.is_some_and(|source| {
+                    source.pvc.as_ref().is_some_and(|pvc| pvc.name == name.name)
+                })
+            }
+        }));
+        keys.extend(
+            world
+                .sources
+                .keys()
+                .map(|source| Key::Source(source.clone())),
+        );
+        keys
+    }
+}
+
+impl Kept for Pod {
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn all(world: &mut World) -> &mut HashMap<Name, Self> {
+        &mut world.pods
+    }
+
+    fn keys(_: &World, pod: &Self, name: &Name) -> Vec<Key> {
+        let owners = pod.metadata.owner_references.iter().flatten();
+        owners
+            .filter(|owner| owner.kind == "PersistentVolumeClaim")
+            .map(|owner| Key::Volume(Name::new(&name.namespace, &owner.name)))
+            .collect()
+    }
+}
+
+impl Kept for DataSource {
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn all(world: &mut World) -> &mut HashMap<Name, Self> {
+        &mut world.sources
+    }
+
+    fn keys(world: &World, _: &Self, _: &Name) -> Vec<Key> {
+        let mut keys: Vec<Key> = world.sources.keys().cloned().map(Key::Source).collect();
+        keys.extend(world.without_claim(|dv| dv.spec.source_ref.is_some()));
+        keys
+    }
+}
+
+impl World {
+    /// An object was created or changed.
+    pub(super) fn put<K: Kept>(&mut self, object: K) -> Vec<Key> {
+        let name = Name::of(object.meta());
+        let all = K::all(self);
+        if all
+            .get(&name)
+            .is_some_and(|old| is_older(object.meta(), old.meta()))
+        {
+            return Vec::new();
+        }
+        all.insert(name.clone(), object);
+        self.keys::<K>(&name)
+    }
+
+    fn keys<K: Kept>(&mut self, name: &Name) -> Vec<Key> {
+        let Some(object) = K::all(self).remove(name) else {
+            return Vec::new();
+        };
+        // Out and in again: what depends on it is found by a look at the rest.
+        let mut keys = K::keys(self, &object, name);
+        K::all(self).insert(name.clone(), object);
+        keys.dedup();
+        keys
+    }
+
+    /// An object is gone.
+    pub(super) fn remove<K: Kept>(&mut self, meta: &ObjectMeta) -> Vec<Key> {
+        let name = Name::of(meta);
+        let known = K::all(self)
+            .get(&name)
+            .map(|object| object.meta().uid.clone());
+        if known.is_none_or(|uid| uid != meta.uid) {
+            return Vec::new();
+        }
+        let keys = self.keys::<K>(&name);
+        if let Some(gone) = K::all(self).remove(&name) {
+            let uid = gone.meta().uid.as_deref().unwrap_or_default();
+            self.progress.remove(uid);
+            self.renewals.remove(uid);
+        }
+        if !self.volumes.contains_key(&name) && !self.claims.contains_key(&name) {
+            self.failing.remove(&name);
+        }
+        keys
+    }
+
+    /// All objects of a kind, as of now.
+    pub(super) fn reset<K: Kept>(&mut self, all: Vec<K>) -> Vec<Key> {
+        let gone: Vec<ObjectMeta> = K::all(self)
+            .values()
+            .map(Kept::meta)
+            .filter(|meta| !all.iter().any(|new| new.meta().uid == meta.uid))
+            .cloned()
+            .collect();
+        let mut keys: Vec<Key> = gone
+            .iter()
+            .flat_map(|meta| self.remove::<K>(meta))
+            .collect();
+        for object in all {
+            keys.extend(self.put(object));
+        }
+        keys
+    }
+
+    /// All storage classes, as of now.
+    pub(super) fn set_classes(&mut self, classes: Vec<Class>) -> Vec<Key> {
+        self.cluster.classes = classes
+            .into_iter()
+            .map(|class| (class.name.clone(), class))
+            .collect();
+        self.all_classes()
+    }
+
+    /// A storage class was created or changed, or is gone.
+    pub(super) fn set_class(&mut self, class: Class, there: bool) -> Vec<Key> {
+        if there {
+            self.cluster.classes.insert(class.name.clone(), class);
+        } else {
+            self.cluster.classes.remove(&class.name);
+        }
+        self.all_classes()
+    }
+
+    /// A storage profile was created or changed, or is gone.
+    pub(super) fn set_profile(&mut self, profile: StorageProfile, there: bool) -> Vec<Key> {
+        let name = profile.metadata.name.clone().unwrap_or_default();
+        if there {
+            self.cluster.profiles.insert(name.clone(), profile);
+        } else {
+            self.cluster.profiles.remove(&name);
+        }
+        let mut keys = vec![Key::Class(name)];
+        keys.extend(self.without_claim(|_| true));
+        keys
+    }
+
+    /// The configuration, or none.
+    pub(super) fn set_cdi(&mut self, cdi: Option<CDI>) -> Vec<Key> {
+        let spec = cdi.map(|cdi| cdi.spec).unwrap_or_default();
+        self.cluster.config = spec.config.unwrap_or_default();
+        self.cluster.placement = spec.workload.unwrap_or_default();
+        self.cluster.clone_strategy = spec.clone_strategy_override;
+        self.cluster.pull_policy = spec.image_pull_policy;
+        let mut keys = self.all_classes();
+        keys.extend(self.claims.keys().cloned().map(Key::Volume));
+        keys
+    }
+
+    fn all_classes(&self) -> Vec<Key> {
+        let mut keys: Vec<Key> = self
+            .cluster
+            .classes
+            .keys()
+            .cloned()
+            .map(Key::Class)
+            .collect();
+        keys.extend(self.without_claim(|_| true));
+        keys
+    }
+
+    fn without_claim(&self, pick: impl Fn(&DataVolume) -> bool) -> Vec<Key> {
+        self.volumes
+            .iter()
+            .filter(|(name, dv)| !self.claims.contains_key(name) && pick(dv))
+            .map(|(name, _)| Key::Volume(name.clone()))
+            .collect()
+    }
+
+    fn find_source(&self, namespace: &str, name: &str) -> Option<&DataSource> {
+        self.sources.get(&Name::new(namespace, name))
+    }
+
+    pub(super) fn volume(&self, name: &Name) -> Option<&DataVolume> {
+        self.volumes.get(name)
+    }
+
+    pub(super) fn claim(&self, name: &Name) -> Option<&PersistentVolumeClaim> {
+        self.claims.get(name)
+    }
+
+    pub(super) fn source(&self, name: &Name) -> Option<&DataSource> {
+        self.sources.get(name)
+    }
+
+    /// The claim's worker pod.
+    pub(super) fn pod(&self, name: &Name) -> Option<&Pod> {
+        let claim = self.claims.get(name)?;
+        let pod = Name::new(&name.namespace, &Job::of(claim)?.pod_name(claim));
+        self.pods.get(&pod).filter(|pod| {
+            let labels = pod.metadata.labels.as_ref();
+            labels.and_then(|labels| labels.get(CLAIM_UID_LABEL)) == claim.metadata.uid.as_ref()
+        })
+    }
+
+    /// Address of a worker whose progress is worth asking for.
+    pub(super) fn worker_address(&self, name: &Name) -> Option<String> {
+        let job = Job::of(self.claims.get(name)?)?;
+        let pod = self
+            .pod(name)
+            .filter(|pod| state::phase(pod) == "Running")?;
+        let asked = job != Job::Upload && self.volumes.contains_key(name);
+        pod.status.as_ref()?.pod_ip.clone().filter(|_| asked)
+    }
+
+    /// A worker told how far it is.
+    pub(super) fn set_progress(&mut self, name: &Name, percent: f64) {
+        if let Some(uid) = self
+            .claims
+            .get(name)
+            .and_then(|claim| claim.metadata.uid.clone())
+        {
+            self.progress.insert(uid, percent);
+        }
+    }
+
+    /// A certificate was made, and is to be renewed then.
+    pub(super) fn set_renewal(&mut self, name: &Name, at: Timestamp) {
+        if let Some(uid) = self
+            .claims
+            .get(name)
+            .and_then(|claim| claim.metadata.uid.clone())
+        {
+            self.renewals.insert(uid, at);
+        }
+    }
+
+    /// A pod's deletion was taken.
+    pub(super) fn pod_is_leaving(&mut self, namespace: &str, name: &str, now: Timestamp) {
+        if let Some(pod) = self.pods.get_mut(&Name::new(namespace, name)) {
+            let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now);
+            pod.metadata.deletion_timestamp.get_or_insert(now);
+        }
+    }
+
+    /// A pod is not there.
+    pub(super) fn forget_pod(&mut self, namespace: &str, name: &str) {
+        self.pods.remove(&Name::new(namespace, name));
+    }
+
+    /// A step failed.
+    pub(super) fn fail(&mut self, name: &Name, reason: &str, message: &str, now: Timestamp) {
+        let count = self.failing.get(name).map_or(0, |(_, count)| *count) + 1;
+        let wait = kube_kit::queue::backoff(count);
+        let failure = Failure {
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            retry_at: now.checked_add(wait).unwrap_or(now),
+        };
+        self.failing.insert(name.clone(), (failure, count));
+    }
+
+    /// A step that may fail did not.
+    pub(super) fn succeed(&mut self, name: &Name) {
+        self.failing.remove(name);
+    }
+
+    /// The claim that a DataSource stands for.
+    pub(super) fn claim_of(&self, name: &Name) -> Result<ClaimSource, Refusal> {
+        claim_of(&name.namespace, &name.name, |namespace, name| {
+            self.find_source(namespace, name)
+        })
+    }
+
+    /// Decides on a volume.
+    pub(super) fn decide(&self, name: &Name, now: Timestamp) -> Plan<volume::Op> {
+        let dv = self.volumes.get(name);
+        let claim = self.claims.get(name);
+        let source = dv.map_or(Ok(None), |dv| {
+            source(dv, |namespace, name| self.find_source(namespace, name))
+        });
+        let original = match (claim.and_then(Job::of), &source) {
+            (Some(Job::Clone { namespace, name }), _) => Some(Name::new(&namespace, &name)),
+            (None, Ok(Some(source))) => source
+                .pvc
+                .as_ref()
+                .map(|pvc| Name::new(&pvc.namespace, &pvc.name)),
+            _ => None,
+        };
+        let uid = claim
+            .and_then(|claim| claim.metadata.uid.as_deref())
+            .unwrap_or_default();
+        volume::decide(
+            &volume::Observed {
+                dv,
+                claim,
+                pod: self.pod(name),
+                source,
+                original: original.and_then(|name| self.claims.get(&name)),
+                progress: self.progress.get(uid).copied(),
+                renew_at: self.renewals.get(uid).copied(),
+                failure: self.failing.get(name).map(|(failure, _)| failure),
+                cluster: &self.cluster,
+            },
+            now,
+        )
+    }
+}
+
+/// Whether `new` is an older state of the same object than `old`.
+fn is_older(new: &ObjectMeta, old: &ObjectMeta) -> bool {
+    let version = |meta: &ObjectMeta| meta.resource_version.as_ref()?.parse::<u64>().ok();
+    new.uid == old.uid
+        && matches!((version(new), version(old)), (Some(new), Some(old)) if new < old)
+}
