@@ -8,6 +8,7 @@
 
 mod fleet;
 mod images;
+mod import;
 mod install;
 mod process;
 mod report;
@@ -45,8 +46,9 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// The sections, in their order.
-const SECTIONS: [&str; 8] = [
-    "images", "rest", "requests", "single", "beside", "twenty", "install", "fleet",
+const SECTIONS: [&str; 10] = [
+    "images", "rest", "requests", "single", "beside", "twenty", "install", "import", "upload",
+    "fleet",
 ];
 
 async fn measure(only: &[String]) -> anyhow::Result<Report> {
@@ -95,6 +97,14 @@ async fn run(section: &str, world: &World, report: &mut Report) -> anyhow::Resul
         "install" => {
             says("the control plane made anew");
             install::again(world, report).await
+        }
+        "import" => {
+            says("a disk image from HTTP into a claim");
+            import::import(report)
+        }
+        "upload" => {
+            says("a disk image over TLS into a claim");
+            import::upload(report)
         }
         _ => {
             says("facts of a hundred nodes over SSH");

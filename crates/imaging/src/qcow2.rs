@@ -113,7 +113,7 @@ impl Qcow2 {
             )));
         }
         let l1_offset = int::be64(&header, 40);
-        if l1_offset % (1 << cluster_bits) != 0 {
+        if !l1_offset.is_multiple_of(1 << cluster_bits) {
             return Err(malformed(format!(
                 "expected the L1 table at a cluster's begin, found it at {l1_offset}"
             )));
@@ -184,7 +184,7 @@ impl Qcow2 {
         let mut l1 = Vec::with_capacity(length / 8);
         for (index, bytes) in bytes.chunks_exact(8).enumerate() {
             let offset = int::be64(bytes, 0) & OFFSET;
-            if offset % self.l2_bytes() != 0 {
+            if !offset.is_multiple_of(self.l2_bytes()) {
                 return Err(malformed(format!(
                     "expected L2 table {index} at a cluster's begin, found it at {offset}"
                 )));
@@ -284,7 +284,7 @@ impl Qcow2 {
     }
 
     fn aligned(&self, guest: u64, offset: u64) -> Result<()> {
-        if offset % self.l2_bytes() == 0 {
+        if offset.is_multiple_of(self.l2_bytes()) {
             return Ok(());
         }
         Err(malformed(format!(

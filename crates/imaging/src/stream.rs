@@ -95,6 +95,8 @@ fn arrive<R: Read>(
     stage: &Stage,
     job: &Job<'_>,
 ) -> Result<Arrived> {
+    let known = read.length;
+    let mut packed = false;
     let mut reader: Box<dyn Read + '_> = Box::new(read);
     let mut head = first(&mut reader, HEAD)?;
     let mut format = detect(&head);
@@ -102,9 +104,22 @@ fn arrive<R: Read>(
         if !format.is_compression() {
             break;
         }
+        packed = true;
         reader = unpack::stream(format, io::Cursor::new(head).chain(reader));
         head = first(&mut reader, HEAD)?;
         format = detect(&head);
+    }
+    if let (Format::Raw, false, Some(length)) = (format, packed, known) {
+        // A fixed VHD has its footer behind the disk.
+        target
+            .fits(length.saturating_sub(FOOTER as u64), job.size)
+            .map_err(|error| match error {
+                Error::TooLarge { available, .. } => Error::TooLarge {
+                    needed: length,
+                    available,
+                },
+                other => other,
+            })?;
     }
     let mut reader = io::Cursor::new(head).chain(reader);
     match format {

@@ -72,7 +72,7 @@ impl Vmdk {
         let descriptor_offset = int::le64(&header, 28).saturating_mul(SECTOR);
         let descriptor_length = int::le64(&header, 36).saturating_mul(SECTOR);
         if int::le64(&header, 56) == AT_END {
-            let at = source.length().checked_sub(1024).unwrap_or(0);
+            let at = source.length().saturating_sub(1024);
             header = table(source, Format::Vmdk, "a footer", at, 512)?;
             if !header.starts_with(b"KDMV") || int::le64(&header, 56) == AT_END {
                 return Err(malformed(

@@ -101,7 +101,7 @@ impl Image {
     }
 
     fn manifest(&mut self) -> Result<Document> {
-        let document = self.document(self.reference.version().to_owned())?;
+        let document = self.document(&self.reference.version().to_owned())?;
         if document.manifests.is_empty() {
             return Ok(document);
         }
@@ -122,11 +122,11 @@ impl Image {
                 self.reference
             ))
         })?;
-        self.document(entry.digest.clone())
+        self.document(&entry.digest)
     }
 
     /// A manifest, by tag or by digest; what comes by digest must have it.
-    fn document(&mut self, version: String) -> Result<Document> {
+    fn document(&mut self, version: &str) -> Result<Document> {
         let url = format!("{}/manifests/{version}", self.base);
         let mut number = 0;
         let mut asked = false;

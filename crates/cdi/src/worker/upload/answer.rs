@@ -15,6 +15,7 @@ use super::super::Claim;
 use super::super::end::Done;
 use super::body;
 use super::session::{Pipe, Session};
+use crate::passage::Passage;
 
 /// Bytes that are given to the thread at once.
 const PIECE: usize = 256 << 10;
@@ -155,11 +156,18 @@ impl Server {
     async fn upload(self: Arc<Self>, request: Request<Incoming>, route: Route) -> Answer {
         let place = match Place::of(request.method(), request.headers(), route.form) {
             Ok(place) => place,
-            Err(reason) => return answer(StatusCode::BAD_REQUEST, &reason),
+            Err(reason) => {
+                drop(Passage::new(request.into_body()));
+                return answer(StatusCode::BAD_REQUEST, &reason);
+            }
         };
         let mut receiving = match self.begin(&place, route).await {
             Ok(receiving) => receiving,
-            Err(answer) => return answer,
+            Err(answer) => {
+                // Closed with bytes unread, the connection would lose the answer.
+                drop(Passage::new(request.into_body()));
+                return answer;
+            }
         };
         let stream = if route.form {
             match body::form(request).await {
@@ -488,7 +496,12 @@ mod tests {
                 .ok()
                 .map(|p| (p.begin, p.total))
         };
-        let cases: [(Method, &[(&'static str, &str)], Option<(u64, Option<u64>)>); 7] = [
+        type Case<'a> = (
+            Method,
+            &'a [(&'static str, &'a str)],
+            Option<(u64, Option<u64>)>,
+        );
+        let cases: [Case<'_>; 7] = [
             (Method::POST, &[("content-length", "9")], Some((0, Some(9)))),
             (Method::POST, &[], Some((0, None))),
             (Method::PATCH, &[], None),
