@@ -101,7 +101,8 @@ impl Image {
     }
 
     fn manifest(&mut self) -> Result<Document> {
-        let document = self.document(&self.reference.version().to_owned())?;
+        let version = self.reference.version().to_owned();
+        let document = self.document(&version)?;
         if document.manifests.is_empty() {
             return Ok(document);
         }
