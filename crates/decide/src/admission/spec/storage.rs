@@ -29,7 +29,7 @@ const IN_POD: [&str; 8] = [
 ];
 /// Directories of the node in which a disk of a guest has no business: what is
 /// there runs the node, or tells it apart. A directory below one is one too.
-const SYSTEM_DIRECTORIES: [&str; 20] = [
+const SYSTEM_DIRECTORIES: [&str; 22] = [
     "/bin",
     "/boot",
     "/dev",
@@ -45,9 +45,11 @@ const SYSTEM_DIRECTORIES: [&str; 20] = [
     "/var/cache",
     "/var/lib/cni",
     "/var/lib/containerd",
+    "/var/lib/edgevirt",
     "/var/lib/etcd",
     "/var/lib/kubelet",
     "/var/lib/kubevirt",
+    "/var/lib/rook",
     "/var/log",
     "/var/run",
 ];
