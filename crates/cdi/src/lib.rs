@@ -13,6 +13,7 @@
 pub mod apiserver;
 pub mod controller;
 pub mod operator;
+mod passage;
 pub mod token;
 pub mod uploadproxy;
 pub mod worker;

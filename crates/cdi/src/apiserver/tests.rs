@@ -211,9 +211,11 @@ async fn the_key_is_made_once_and_found_again() {
     };
     assert_eq!(posts(&cluster), 1);
 
-    let mut objects = cluster.lock().unwrap();
-    objects.objects.get_mut(path).unwrap()["data"]["id_rsa"] = json!("eA==");
-    drop(objects);
+    let spoil = |shared: &Shared| {
+        let objects = &mut shared.lock().unwrap().objects;
+        objects.get_mut(path).unwrap()["data"]["id_rsa"] = json!("eA==");
+    };
+    spoil(&cluster);
     let error = signing_key::get_or_make(&client, "cdi").await.unwrap_err();
     assert!(
         format!("{error:#}").contains("Secret cdi/cdi-api-signing-key"),

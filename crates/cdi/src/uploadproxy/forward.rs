@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
-use super::passage::Passage;
+use crate::passage::Passage;
 
 /// A ready pod's service may take a moment until it leads there.
 const CONNECT: Duration = Duration::from_secs(10);

@@ -12,7 +12,6 @@
 mod claim;
 mod cors;
 mod forward;
-mod passage;
 mod proxy;
 
 use std::ffi::OsString;

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use http::{Request, Response, StatusCode};
@@ -17,8 +18,8 @@ use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::forward::Servers;
-use super::passage::Passage;
 use super::proxy::Proxy;
+use crate::passage::Passage;
 use crate::testing::{self, Shared};
 use crate::token::SigningKey;
 use crate::token::tests::{key, target};
@@ -79,6 +80,19 @@ async fn upload_server(dir: &TempDir, heard: &Heard, refusal: Option<u16>) -> So
 }
 
 async fn world(annotations: &Value, refusal: Option<u16>) -> World {
+    let heard = Heard::default();
+    let ears = Arc::clone(&heard);
+    let mut world = around(annotations, async move |dir: &TempDir| {
+        upload_server(dir, &ears, refusal).await
+    })
+    .await;
+    world.heard = heard;
+    world
+}
+
+/// A proxy in front of the upload server that `start` runs with the certificates in a
+/// directory.
+async fn around(annotations: &Value, start: impl AsyncFnOnce(&TempDir) -> SocketAddr) -> World {
     let cluster = Shared::default();
     cluster
         .lock()
@@ -89,8 +103,7 @@ async fn world(annotations: &Value, refusal: Option<u16>) -> World {
     let server_dir = testing::certificate(&authority, SERVER, Usage::Server);
     let proxy_dir = testing::certificate(&authority, PROXY, Usage::Server);
     let client_dir = testing::certificate(&authority, CLIENT, Usage::Client);
-    let heard = Heard::default();
-    let server = upload_server(&server_dir, &heard, refusal).await;
+    let server = start(&server_dir).await;
     let ca = client_dir.path().join("ca-bundle.crt");
     let to_servers = ClientTls::to_hosts(client_dir.path(), &ca).unwrap();
     let key_file = server_dir.path().join("id_rsa.pub");
@@ -118,7 +131,7 @@ async fn world(annotations: &Value, refusal: Option<u16>) -> World {
         proxy: address,
         client,
         cluster,
-        heard,
+        heard: Heard::default(),
         authority,
         client_dir,
         _dirs: vec![server_dir, proxy_dir],
@@ -348,4 +361,62 @@ async fn pages_may_ask_and_probes_need_no_token() {
     assert_eq!(headers["access-control-allow-origin"], "*");
     let request = Request::get("/other").body(Full::default()).unwrap();
     assert_eq!(world.send(request).await.0, 404);
+}
+
+/// Runs the program cdi-uploadserver for a claim that is `target`.
+async fn program(dir: &TempDir, target: &Path) -> SocketAddr {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let tls = dir.path().display();
+    let args = [
+        format!("--listen={address}"),
+        format!("--tls-dir={tls}"),
+        format!("--client-ca={tls}/ca-bundle.crt"),
+        format!("--target={}", target.display()),
+        "--size=16777216".to_owned(),
+        format!("--termination-log={tls}/end"),
+    ];
+    std::thread::spawn(move || crate::worker::uploadserver(args.map(Into::into).to_vec()));
+    while TcpStream::connect(address).await.is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    address
+}
+
+#[tokio::test]
+async fn the_upload_server_gets_an_image_in_two_parts_and_the_claim_has_it_whole() {
+    let claim = tempfile::tempdir().unwrap();
+    let target = claim.path().join("disk.img");
+    let world = around(&ready(), async |dir: &TempDir| program(dir, &target).await).await;
+    let image: Vec<u8> = (0..6_000_000_u32).map(|at| (at % 253) as u8).collect();
+    let ask = |method: &str, from: usize, bytes: &[u8]| {
+        Request::builder()
+            .method(method)
+            .uri("/v1beta1/upload-async")
+            .header("authorization", format!("Bearer {}", token()))
+            .header("upload-offset", from)
+            .header("upload-length", image.len())
+            .body(Full::new(Bytes::copy_from_slice(bytes)))
+            .unwrap()
+    };
+    let (code, headers, _) = world.send(ask("HEAD", 0, &[])).await;
+    assert_eq!(
+        (code, &headers["upload-offset"]),
+        (200, &"0".parse().unwrap())
+    );
+    let (code, _, text) = world.send(ask("PATCH", 0, &image[..2_500_000])).await;
+    assert_eq!(code, 202, "{text}");
+    let (_, headers, _) = world.send(ask("HEAD", 0, &[])).await;
+    assert_eq!(headers["upload-offset"], "2500000");
+    assert_eq!(headers["upload-length"], "6000000");
+    let (code, _, text) = world.send(ask("PATCH", 7, &image[7..])).await;
+    assert_eq!(code, 416, "{text}");
+    let (code, _, text) = world
+        .send(ask("PATCH", 2_500_000, &image[2_500_000..]))
+        .await;
+    assert_eq!(code, 200, "{text}");
+    let disk = std::fs::read(&target).unwrap();
+    assert!(disk[..image.len()] == image[..], "other bytes arrived");
+    assert!(disk[image.len()..].iter().all(|byte| *byte == 0));
 }

@@ -33,11 +33,14 @@ enum Way {
     /// By its address.
     Direct { host: String, port: u16 },
     /// Through the API server to this pod and port.
-    Tunnel {
-        pods: Api<Pod>,
-        pod: String,
-        port: u16,
-    },
+    Tunnel(Box<Tunnel>),
+}
+
+/// A pod's port behind the API server.
+struct Tunnel {
+    pods: Api<Pod>,
+    pod: String,
+    port: u16,
 }
 
 /// The way to the upload proxy.
@@ -195,11 +198,11 @@ impl Door {
             host,
             path: String::new(),
             tls: None,
-            way: Way::Tunnel {
+            way: Way::Tunnel(Box::new(Tunnel {
                 pods: Api::namespaced(cluster.client.clone(), namespace),
                 pod: pod.to_owned(),
                 port,
-            },
+            })),
         };
         door.dial().await?;
         Ok(door)
@@ -256,7 +259,8 @@ impl Door {
                 stream.set_nodelay(true)?;
                 Ok(Box::new(stream))
             }
-            Way::Tunnel { pods, pod, port } => {
+            Way::Tunnel(tunnel) => {
+                let Tunnel { pods, pod, port } = tunnel.as_ref();
                 let mut tunnel = pods
                     .portforward(pod, &[*port])
                     .await
