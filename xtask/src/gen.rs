@@ -51,7 +51,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<()> {
     }
     if let Some(path) = &args.crds {
         let mut text = String::new();
-        for crd in api::schema::crds() {
+        for crd in api::schema::crds().into_iter().chain(api::cdi::crds()) {
             text.push_str("---\n");
             text.push_str(&serde_yaml::to_string(&crd)?);
         }

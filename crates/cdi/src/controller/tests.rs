@@ -84,10 +84,11 @@ fn older_states_and_strangers_deletions_change_nothing() {
     assert!(world.volume(&name()).is_none());
 }
 
+/// What was asked: method and path, and the body.
+type Asked = Arc<Mutex<Vec<(String, Value)>>>;
+
 /// A client whose server answers every write with what was written, and notes it.
-fn client(
-    refuse: Option<(&'static str, u16, &'static str)>,
-) -> (kube::Client, Arc<Mutex<Vec<(String, Value)>>>) {
+fn client(refuse: Option<(&'static str, u16, &'static str)>) -> (kube::Client, Asked) {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&asked);
     let service = tower::service_fn(move |request: http::Request<Body>| {
@@ -125,7 +126,7 @@ fn client(
 struct Bench {
     actor: Actor,
     world: Rc<RefCell<World>>,
-    asked: Arc<Mutex<Vec<(String, Value)>>>,
+    asked: Asked,
     certificates: tempfile::TempDir,
 }
 

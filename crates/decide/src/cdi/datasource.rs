@@ -67,7 +67,7 @@ pub fn dated(old: &[Condition], new: Vec<Condition>, now: jiff::Timestamp) -> Ve
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::needless_pass_by_value, clippy::unwrap_used)]
     use super::*;
     use serde_json::{Value, json};
 

@@ -190,7 +190,7 @@ fn running(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::needless_pass_by_value, clippy::unwrap_used)]
     use super::*;
     use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
 //! What is let through, what is refused, and how.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::needless_pass_by_value, clippy::unwrap_used)]
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
 //! Claims by storage class, profile, source and size.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::needless_pass_by_value, clippy::unwrap_used)]
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
 //! Phases and conditions by claim and worker.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::needless_pass_by_value, clippy::unwrap_used)]
 
 use serde_json::{Value, json};
 
@@ -41,9 +41,12 @@ fn told(old: Value, claim: Option<&PersistentVolumeClaim>) -> (DataVolumeStatus,
 const UPLOAD: (&str, &str) = ("upload.target", "");
 const IMPORT: (&str, &str) = ("import.source", "http");
 
+/// Phase of the claim, its annotations, phase of the DataVolume.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
 #[test]
 fn phases_follow_claim_and_worker() {
-    let cases: &[(&str, &[(&str, &str)], &str)] = &[
+    let cases: &[Case] = &[
         ("Pending", &[UPLOAD], "Pending"),
         ("Bound", &[UPLOAD], "PVCBound"),
         (

@@ -1,5 +1,5 @@
 //! Steps by what is there.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::needless_pass_by_value, clippy::unwrap_used, clippy::panic)]
 
 use serde_json::json;
 

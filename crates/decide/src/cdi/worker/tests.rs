@@ -1,5 +1,5 @@
 //! Worker pods by job.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::needless_pass_by_value, clippy::unwrap_used)]
 
 use serde_json::{Value, json};
 
