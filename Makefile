@@ -36,6 +36,7 @@ $(VENV_STAMP): requirements.txt
 
 tools: ## Build the cluster's programs that the cache lacks
 	@third_party/build --cache $(CACHE)
+	@third_party/build --cache $(CACHE) --only local-path-provisioner
 
 # ---- the embedded cluster --------------------------------------------------------
 
@@ -65,6 +66,7 @@ MOLECULE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH" MOLECULE_GLOB='tests/molecule/*/
 molecule: $(VENV_STAMP) ## Test the roles on the running cluster: hurt and mended
 	$(MOLECULE) test --scenario-name images
 	$(MOLECULE) test --scenario-name kubevirt
+	$(MOLECULE) test --scenario-name cdi
 	$(MOLECULE) side-effect --scenario-name kubernetes
 	$(MOLECULE) verify --scenario-name kubernetes
 

@@ -61,6 +61,18 @@ pub(crate) enum Format {
     Json,
 }
 
+/// Parts of the product that are rendered and looked at each by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Component {
+    /// The virtualization control plane.
+    #[default]
+    Kubevirt,
+    /// Storage on the nodes' own disks.
+    StorageLocal,
+    /// Images into claims.
+    Cdi,
+}
+
 /// Where the cluster is.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ClusterArgs {
@@ -271,6 +283,12 @@ pub(crate) struct RenderArgs {
     /// Settings.
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
+    /// What to render.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) component: Component,
+    /// Where volumes are on a node's disk.
+    #[arg(long, default_value = "/var/lib/edgevirt/storage", value_name = "DIR")]
+    pub(crate) storage_dir: PathBuf,
     /// Directory to write to.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
@@ -335,6 +353,14 @@ pub(crate) struct ValidateArgs {
     /// Namespace of the control plane.
     #[arg(long, env = "EDGEVIRT_NAMESPACE", default_value = "kubevirt")]
     pub(crate) namespace: String,
+    /// What to look at.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_values_t = [Component::Kubevirt, Component::StorageLocal, Component::Cdi]
+    )]
+    pub(crate) component: Vec<Component>,
     /// Seconds to wait until all is well.
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     pub(crate) wait: u64,

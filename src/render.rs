@@ -10,32 +10,63 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use minijinja::{Environment, UndefinedBehavior, context};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::cli::RenderArgs;
+use crate::cli::{Component, RenderArgs};
 use crate::output::Output;
 use crate::settings::{Emulation, Settings};
 
-/// Templates in the order in which they are applied.
-const TEMPLATES: [(&str, &str); 2] = [
-    (
-        "10-kubevirt-operator.yaml",
-        include_str!("../manifests/kubevirt-operator.yaml.j2"),
-    ),
-    (
-        "20-kubevirt-cr.yaml",
-        include_str!("../manifests/kubevirt-cr.yaml.j2"),
-    ),
-];
+/// A component's templates in the order in which they are applied.
+fn templates(component: Component) -> &'static [(&'static str, &'static str)] {
+    match component {
+        Component::Kubevirt => &[
+            (
+                "10-kubevirt-operator.yaml",
+                include_str!("../manifests/kubevirt-operator.yaml.j2"),
+            ),
+            (
+                "20-kubevirt-cr.yaml",
+                include_str!("../manifests/kubevirt-cr.yaml.j2"),
+            ),
+        ],
+        Component::Cdi => &[
+            (
+                "10-cdi-operator.yaml",
+                include_str!("../manifests/cdi-operator.yaml.j2"),
+            ),
+            (
+                "20-cdi-cr.yaml",
+                include_str!("../manifests/cdi-cr.yaml.j2"),
+            ),
+        ],
+        Component::StorageLocal => &[(
+            "10-storage-local.yaml",
+            include_str!("../manifests/storage-local.yaml.j2"),
+        )],
+    }
+}
 
-/// Name of the file with the CRD of KubeVirt itself; the operator makes the others.
-const CRD_FILE: &str = "00-kubevirt-crd.yaml";
+/// The CRD that comes with a component's operator, and its file: the operator makes the others.
+fn crd(component: Component) -> anyhow::Result<Option<(&'static str, Value)>> {
+    let (file, kind, all) = match component {
+        Component::Kubevirt => ("00-kubevirt-crd.yaml", "KubeVirt", api::schema::crds()),
+        Component::Cdi => ("00-cdi-crd.yaml", "CDI", api::cdi::crds()),
+        Component::StorageLocal => return Ok(None),
+    };
+    let mut all = all.into_iter();
+    let crd = all
+        .find(|crd| crd["spec"]["names"]["kind"] == kind)
+        .with_context(|| format!("the schema has no kind {kind}"))?;
+    Ok(Some((file, crd)))
+}
 
 /// What `cargo xtask images` says of the images it made.
 #[derive(Debug, Deserialize)]
 struct Images {
     components: Image,
     launcher: Image,
+    storage: Option<Image>,
 }
 
 /// One image of [`Images`].
@@ -63,21 +94,24 @@ pub(crate) fn run(
     let emulation = match settings.emulation {
         Emulation::On => true,
         Emulation::Off => false,
+        // The others do not depend on it.
+        Emulation::Auto if args.component != Component::Kubevirt => false,
         Emulation::Auto => bail!(
             "render needs to know whether guests are emulated: expected --emulation on or off (edgevirt preflight tells which), found auto"
         ),
     };
-    let revision = write(settings, emulation, &args.out)?;
+    let revision = write(settings, args, emulation)?;
     out.line(&revision);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Renders into `dir`, replacing what an earlier render left there.
-pub(crate) fn write(settings: &Settings, emulation: bool, dir: &Path) -> anyhow::Result<String> {
+/// Renders into `--out`, replacing what an earlier render left there.
+fn write(settings: &Settings, args: &RenderArgs, emulation: bool) -> anyhow::Result<String> {
+    let dir = args.out.as_path();
     let images = read_images(&settings.images.join("images.json"))?;
-    let files = render(settings, &images, emulation)?;
+    let files = render(settings, args, &images, emulation)?;
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    remove_earlier(dir)?;
+    remove_earlier(dir, &files)?;
     let mut hash = Sha256::new();
     for (name, text) in &files {
         hash.update(name.as_bytes());
@@ -100,8 +134,8 @@ pub(crate) fn write(settings: &Settings, emulation: bool, dir: &Path) -> anyhow:
 }
 
 /// Only files that a render writes are removed: a wrong `--out` loses nothing.
-fn remove_earlier(dir: &Path) -> anyhow::Result<()> {
-    for name in std::iter::once(CRD_FILE).chain(TEMPLATES.iter().map(|(name, _)| *name)) {
+fn remove_earlier(dir: &Path, files: &[(String, String)]) -> anyhow::Result<()> {
+    for (name, _) in files {
         match fs::remove_file(dir.join(name)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(e)
@@ -130,31 +164,39 @@ fn read_images(path: &Path) -> anyhow::Result<Images> {
 
 fn render(
     settings: &Settings,
+    args: &RenderArgs,
     images: &Images,
     emulation: bool,
 ) -> anyhow::Result<Vec<(String, String)>> {
-    let crd = api::schema::crds()
-        .into_iter()
-        .find(|crd| crd["spec"]["names"]["kind"] == "KubeVirt")
-        .context("the schema has no KubeVirt kind")?;
-    let crd = serde_yaml::to_string(&crd)?;
-    let mut files = vec![(CRD_FILE.to_owned(), crd)];
+    let mut files = Vec::new();
+    if let Some((name, crd)) = crd(args.component)? {
+        files.push((name.to_owned(), serde_yaml::to_string(&crd)?));
+    }
+    let storage_image = images.storage.as_ref();
+    if args.component == Component::StorageLocal && storage_image.is_none() {
+        bail!(
+            "images.json: expected the image storage, found none; make it with `cargo xtask images`"
+        );
+    }
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    for (name, template) in TEMPLATES {
+    for (name, template) in templates(args.component) {
         let text = environment
             .render_str(
                 template,
                 context! {
                     namespace => &settings.namespace,
+                    cdi_namespace => api::cdi::names::NAMESPACE,
                     version => env!("CARGO_PKG_VERSION"),
                     virt_image => &images.components.reference,
                     launcher_image => &images.launcher.reference,
+                    storage_image => storage_image.map(|image| &image.reference),
+                    storage_dir => args.storage_dir.to_string_lossy(),
                     use_emulation => emulation,
                 },
             )
             .with_context(|| format!("template {name}"))?;
-        files.push((name.to_owned(), text));
+        files.push(((*name).to_owned(), text));
     }
     Ok(files)
 }
@@ -174,11 +216,24 @@ mod tests {
         }
     }
 
+    fn args(component: Component, out: &Path) -> RenderArgs {
+        RenderArgs {
+            settings: crate::cli::SettingsArgs::default(),
+            component,
+            storage_dir: "/disk".into(),
+            out: out.to_owned(),
+        }
+    }
+
+    fn kubevirt(out: &Path) -> RenderArgs {
+        args(Component::Kubevirt, out)
+    }
+
     fn images_dir() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         fs::write(
             dir.path().join("images.json"),
-            r#"{"components":{"ref":"edgevirt.local/virt:aaa"},"launcher":{"ref":"edgevirt.local/virt-launcher:bbb"}}"#,
+            r#"{"components":{"ref":"edgevirt.local/virt:aaa"},"launcher":{"ref":"edgevirt.local/virt-launcher:bbb"},"storage":{"ref":"edgevirt.local/storage-local:ccc"}}"#,
         )
         .unwrap();
         dir
@@ -189,26 +244,62 @@ mod tests {
         let images = images_dir();
         let out = tempfile::tempdir().unwrap();
         let settings = settings(images.path().to_owned());
-        let first = write(&settings, true, out.path()).unwrap();
-        assert_eq!(first, write(&settings, true, out.path()).unwrap());
-        assert_ne!(first, write(&settings, false, out.path()).unwrap());
+        let first = write(&settings, &kubevirt(out.path()), true).unwrap();
+        assert_eq!(
+            first,
+            write(&settings, &kubevirt(out.path()), true).unwrap()
+        );
+        assert_ne!(
+            first,
+            write(&settings, &kubevirt(out.path()), false).unwrap()
+        );
     }
 
     #[test]
     fn every_rendered_document_is_yaml_with_a_kind_and_a_name() {
         let images = images_dir();
-        let out = tempfile::tempdir().unwrap();
-        write(&settings(images.path().to_owned()), true, out.path()).unwrap();
-        for document in crate::apply::read_dir(out.path()).unwrap() {
-            assert!(document["kind"].is_string(), "{document}");
-            assert!(document["metadata"]["name"].is_string(), "{document}");
+        for component in [Component::Kubevirt, Component::Cdi, Component::StorageLocal] {
+            let out = tempfile::tempdir().unwrap();
+            let settings = settings(images.path().to_owned());
+            write(&settings, &args(component, out.path()), true).unwrap();
+            for document in crate::apply::read_dir(out.path()).unwrap() {
+                assert!(document["kind"].is_string(), "{document}");
+                assert!(document["metadata"]["name"].is_string(), "{document}");
+            }
+        }
+    }
+
+    /// Both come with a PriorityClass of the one name and the one field manager: a difference
+    /// would let each apply undo the other's.
+    #[test]
+    fn objects_that_two_components_bring_are_equal() {
+        let images = images_dir();
+        let settings = settings(images.path().to_owned());
+        let documents = |component| {
+            let out = tempfile::tempdir().unwrap();
+            write(&settings, &args(component, out.path()), true).unwrap();
+            crate::apply::read_dir(out.path()).unwrap()
+        };
+        let theirs = documents(Component::Kubevirt);
+        for ours in documents(Component::Cdi) {
+            let same = |one: &&Value| {
+                one["kind"] == ours["kind"] && one["metadata"]["name"] == ours["metadata"]["name"]
+            };
+            if let Some(theirs) = theirs.iter().find(same) {
+                assert_eq!(*theirs, ours);
+            }
         }
     }
 
     #[test]
     fn missing_images_say_how_to_make_them() {
         let out = tempfile::tempdir().unwrap();
-        let error = write(&settings("/nonexistent".into()), true, out.path()).unwrap_err();
+        let error = write(
+            &settings("/nonexistent".into()),
+            &kubevirt(out.path()),
+            true,
+        )
+        .unwrap_err();
         assert!(format!("{error:#}").contains("xtask images"), "{error:#}");
     }
 
@@ -217,7 +308,8 @@ mod tests {
         let images = images_dir();
         let out = tempfile::tempdir().unwrap();
         fs::write(out.path().join("mine.txt"), "x").unwrap();
-        write(&settings(images.path().to_owned()), true, out.path()).unwrap();
+        let settings = settings(images.path().to_owned());
+        write(&settings, &kubevirt(out.path()), true).unwrap();
         assert!(out.path().join("mine.txt").exists());
     }
 }

@@ -1,6 +1,8 @@
-//! `edgevirt validate`: asks a cluster whether the control plane works, by effect.
+//! `edgevirt validate`: asks a cluster whether its parts work, by effect.
 
+mod cdi;
 mod rollout;
+mod storage;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -11,7 +13,7 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 use serde::Serialize;
 
-use crate::cli::{Format, ValidateArgs};
+use crate::cli::{Component, Format, ValidateArgs};
 use crate::cluster;
 use crate::output::{Output, Tone};
 
@@ -42,7 +44,14 @@ pub(crate) fn run(args: &ValidateArgs, out: &Output) -> anyhow::Result<ExitCode>
             }
         };
         loop {
-            let findings = look(&client, &args.namespace).await;
+            let mut findings = Vec::new();
+            for component in &args.component {
+                findings.extend(match component {
+                    Component::Kubevirt => look(&client, &args.namespace).await,
+                    Component::Cdi => cdi::look(&client).await,
+                    Component::StorageLocal => storage::look(&client).await,
+                });
+            }
             if findings.iter().all(|f| f.ok) || Instant::now() >= deadline {
                 return anyhow::Ok(findings);
             }

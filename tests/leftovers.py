@@ -37,7 +37,7 @@ RESTLESS = re.compile(
 # Programs that a cluster of ours starts on a node, whoever started them here.
 PROGRAMS = re.compile(
     r"^(containerd|containerd-shim.*|coredns|docker-registry|etcd|kube-.*|kubelet|pause|qemu-system.*"
-    r"|registry|runc|supervisord|virt|virt-.*|container-disk)$")
+    r"|registry|runc|supervisord|virt|virt-.*|cdi-.*|local-path-prov.*|container-disk)$")
 
 # Counters and states of the kernel that sysctl shows among its settings.
 UNSETTLED = re.compile(

@@ -449,6 +449,10 @@ mod tests {
             "/api/v1/namespaces/a/configmaps"
         );
         assert_eq!(
+            path(Target::cluster("cdi.kubevirt.io/v1beta1", "CDI")),
+            "/apis/cdi.kubevirt.io/v1beta1/cdis"
+        );
+        assert_eq!(
             path(Target::cluster("v1", "Namespace")),
             "/api/v1/namespaces"
         );

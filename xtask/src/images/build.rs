@@ -12,12 +12,19 @@ use super::Workshop;
 /// The target whose programs are linked statically; the C library for static linking without glibc is not to be had.
 const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The names under which the one binary is called.
-const COMPONENTS: [&str; 5] = [
+const COMPONENTS: [&str; 12] = [
     "virt-operator",
     "virt-api",
     "virt-controller",
     "virt-handler",
     "virt-launcher",
+    "cdi-operator",
+    "cdi-apiserver",
+    "cdi-controller",
+    "cdi-uploadproxy",
+    "cdi-importer",
+    "cdi-uploadserver",
+    "cdi-cloner",
 ];
 
 /// The packages that `make build` builds. Cargo chooses the features of shared libraries for all packages of a call

@@ -30,6 +30,8 @@ pub(crate) struct Images {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pause: Option<Entry>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) storage: Option<Entry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) guest: Option<Entry>,
 }
 

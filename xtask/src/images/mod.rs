@@ -5,6 +5,7 @@
 //!     base    : libc, nft                                    \
 //!     virt    : our binary, container-disk                    > components, launcher (with qemu above)
 //!     pause   : one static program
+//!     storage : busybox, local-path-provisioner (third_party)
 //!     guest   : kernel + initramfs -> FAT disk -> qcow2 -> one layer /disk/
 //! ```
 //! Same inputs give the same digests: packages are resolved once and kept, tars hold no times, and nothing is
@@ -19,6 +20,7 @@ mod launcher;
 pub(crate) mod manifest;
 pub(crate) mod qemu_img;
 pub(crate) mod root;
+mod storage;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -78,6 +80,8 @@ enum Name {
     Launcher,
     /// What holds a pod's namespaces.
     Pause,
+    /// The provisioner of node-local storage, and the shell of its helper pods.
+    Storage,
     /// The demo guest.
     Guest,
 }
@@ -118,6 +122,12 @@ pub(crate) fn run(repository: &Path, args: &Args) -> anyhow::Result<()> {
             "edgevirt.local/pause:3.10",
             &image,
         )?);
+        images.write(&args.out)?;
+    }
+    if wanted(Name::Storage) {
+        let layer = Layer::new(storage::build(&mut context)?)?;
+        let image = Image::new(vec![layer], process("0:0"))?;
+        images.storage = Some(save_by_digest(&args.out, "storage-local", &image)?);
         images.write(&args.out)?;
     }
     if wanted(Name::Guest) {
