@@ -111,6 +111,9 @@ impl<'a> Sink<'a> {
         bound: u32,
         packing: Packing,
     ) -> Result<()> {
+        // The last cluster may reach beyond the disk's end.
+        let inside = self.virtual_size.saturating_sub(guest);
+        let length = u32::try_from(inside).unwrap_or(u32::MAX).min(length);
         let left = self.source_length.saturating_sub(source);
         if left == 0 {
             return Err(Error::malformed(

@@ -101,7 +101,7 @@ fn compression_around_an_image_is_taken_off() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_pattern_of_clusters_survives(
@@ -133,6 +133,17 @@ proptest! {
         let _ = by_ranges(&image, Some(8 << 20), None);
         let _ = as_stream(&image, Some(8 << 20), None);
         let _ = imaging::any_image(&image);
+    }
+}
+
+#[test]
+fn a_last_cluster_beyond_the_disks_end_is_cut() {
+    for pack in [Pack::Plain, Pack::Zlib, Pack::Zstd] {
+        let mut disk = disk(512, 200, &[199]);
+        disk.truncate(disk.len() - 8);
+        let (outcome, read) = by_ranges(&qcow2(&disk, 9, 3, pack, false), None, None);
+        assert_eq!(outcome.unwrap().size, disk.len() as u64, "{pack:?}");
+        assert!(read == disk, "{pack:?}");
     }
 }
 

@@ -82,6 +82,23 @@ pub(crate) enum Pack {
     Zstd,
 }
 
+/// A cluster as a qcow2 compresses it; nothing where it does not.
+fn packed(data: &[u8], pack: Pack) -> Vec<u8> {
+    match pack {
+        Pack::Plain => Vec::new(),
+        Pack::Zlib => {
+            let level = flate2::Compression::fast();
+            let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), level);
+            encoder.write_all(data).unwrap();
+            encoder.finish().unwrap()
+        }
+        Pack::Zstd => {
+            let level = ruzstd::encoding::CompressionLevel::Fastest;
+            ruzstd::encoding::compress_to_vec(data, level)
+        }
+    }
+}
+
 /// A qcow2 of `disk`: header, L1, L2 tables, data; zero clusters are left out.
 pub(crate) fn qcow2(disk: &[u8], bits: u32, version: u32, pack: Pack, shuffle: bool) -> Vec<u8> {
     let cluster = 1usize << bits;
@@ -121,33 +138,18 @@ pub(crate) fn qcow2(disk: &[u8], bits: u32, version: u32, pack: Pack, shuffle: b
         if data.iter().all(|b| *b == 0) {
             continue;
         }
-        let entry = match pack {
-            Pack::Plain => {
-                let offset = image.len().next_multiple_of(cluster);
-                put(&mut image, offset, &data);
-                offset as u64 | 1 << 63
-            }
-            _ => {
-                let packed = match pack {
-                    Pack::Zlib => {
-                        let mut encoder = flate2::write::DeflateEncoder::new(
-                            Vec::new(),
-                            flate2::Compression::fast(),
-                        );
-                        encoder.write_all(&data).unwrap();
-                        encoder.finish().unwrap()
-                    }
-                    _ => ruzstd::encoding::compress_to_vec(
-                        &data[..],
-                        ruzstd::encoding::CompressionLevel::Fastest,
-                    ),
-                };
-                let offset = image.len();
-                put(&mut image, offset, &packed);
-                let sectors = (offset + packed.len() - 1) / 512 - offset / 512;
-                let shift = 62 - (bits - 8);
-                1 << 62 | (sectors as u64) << shift | offset as u64
-            }
+        let packed = packed(&data, pack);
+        let shift = 62 - (bits - 8);
+        let offset = image.len();
+        let sectors = (offset + packed.len().max(1) - 1) / 512 - offset / 512;
+        // What does not shrink is stored as it is; the number of sectors has few bits.
+        let entry = if packed.is_empty() || sectors >= 1 << (bits - 8) {
+            let offset = image.len().next_multiple_of(cluster);
+            put(&mut image, offset, &data);
+            offset as u64 | 1 << 63
+        } else {
+            put(&mut image, offset, &packed);
+            1 << 62 | (sectors as u64) << shift | offset as u64
         };
         let at = l2_begin + index / per_l2 * cluster + index % per_l2 * 8;
         put(&mut image, at, &entry.to_be_bytes());
