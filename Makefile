@@ -107,6 +107,11 @@ native:
 sshd:
 	@[ -x /usr/sbin/sshd ] || { apt-get update -q && apt-get install -qy --no-install-recommends openssh-server openssh-client; }
 
+# What a Debian for the tests of persistent machines is made with.
+.PHONY: debootstrap
+debootstrap:
+	@[ -x /usr/bin/mmdebstrap ] || { apt-get update -q && apt-get install -qy --no-install-recommends mmdebstrap; }
+
 .PHONY: up build images preflight check test test-nodes bench deny
 up: preflight images venv ## Bring up everything and boot a virtual machine to its login prompt
 ifndef EXISTING
@@ -143,7 +148,7 @@ deny: $(DENY)
 $(DENY):
 	cargo install --quiet --locked --version 0.20.2 --root $(CACHE)/tools cargo-deny
 
-test: check test-nodes ## Everything in check, then the tests on booted nodes and on a real cluster
+test: debootstrap check test-nodes ## Everything in check, then the tests on booted nodes and on a real cluster
 	tests/run
 
 # An emulated node is a busy processor while it boots: as many at once as there are processors, and one more.

@@ -101,7 +101,8 @@ impl Console {
             self.send("\r");
         }
         self.send("cirros\r");
-        self.expect("assword: ", Duration::from_secs(60));
+        // The banner, which a second prompt repeats, has the word too.
+        self.expect("\nPassword: ", Duration::from_secs(60));
         self.send("gocubsgo\r");
         self.expect("$ ", Duration::from_secs(60));
         let _ =
