@@ -10,10 +10,10 @@
 //! that nobody made a DataVolume for is filled in the same way.
 
 pub mod admission;
-pub mod operator;
 pub mod claim;
 pub mod cluster;
 pub mod datasource;
+pub mod operator;
 pub mod profile;
 pub mod size;
 pub mod state;

@@ -102,11 +102,7 @@ fn controller_rules() -> Vec<Value> {
         ),
         rule("", &["pods/status"], &["patch"]),
         // A guest waits until its disks have their content.
-        rule(
-            "",
-            &["persistentvolumeclaims"],
-            &["get", "list", "watch"],
-        ),
+        rule("", &["persistentvolumeclaims"], &["get", "list", "watch"]),
         rule(
             "cdi.kubevirt.io",
             &["datavolumes"],
