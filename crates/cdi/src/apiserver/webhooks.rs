@@ -44,6 +44,7 @@ pub(super) fn at(path: &str) -> Option<Webhook> {
         | "/populator-validate"
         | "/dataimportcron-validate"
         | "/objecttransfer-validate"
+        | "/source-validate"
         | "/cdi-validate" => Some(Webhook::Validate),
         _ => None,
     }

@@ -267,7 +267,7 @@ async fn deletion_empties_the_cluster_in_stages_and_lets_go() {
         };
         world.operator.store.objects.retain(|key, _| present(key));
     }
-    assert_eq!(stages[..2], [8, 9], "webhooks and APIServices, then CRDs");
+    assert_eq!(stages[..2], [9, 9], "webhooks and APIServices, then CRDs");
     assert!(stages[2] > 15);
     assert_eq!(world.cdi()["metadata"]["finalizers"], json!([]));
     assert_eq!(world.cdi()["status"]["phase"], "Deleted");

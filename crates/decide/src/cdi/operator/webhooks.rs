@@ -1,9 +1,9 @@
 //! Admission webhooks, all served by cdi-apiserver. Names and paths are
 //! upstream's (CDI pkg/operator/resources/cluster/apiserver.go).
 //!
-//! Those that look at what users make fail closed. Deletion of the CDI object
-//! fails open: a broken cdi-apiserver must not keep anybody from removing it,
-//! and the operator itself looks whether DataVolumes exist.
+//! Those that look at what users make fail closed. The one for the CDI object
+//! fails open: a broken cdi-apiserver must not keep anybody from repairing or
+//! removing it, and the operator looks at the object again itself.
 
 use api::cdi::names;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ struct Hook {
 const VALIDATING: &str = "ValidatingWebhookConfiguration";
 const MUTATING: &str = "MutatingWebhookConfiguration";
 
-const HOOKS: [Hook; 6] = [
+const HOOKS: [Hook; 7] = [
     Hook {
         kind: MUTATING,
         configuration: "cdi-api-datavolume-mutate",
@@ -53,7 +53,11 @@ const HOOKS: [Hook; 6] = [
         configuration: "cdi-api-populator-validate",
         name: "populator-validate.cdi.kubevirt.io",
         path: "/populator-validate",
-        resources: &["volumeimportsources", "volumeuploadsources"],
+        resources: &[
+            "volumeimportsources",
+            "volumeuploadsources",
+            "volumeclonesources",
+        ],
         operations: &["CREATE", "UPDATE"],
         scope: "Namespaced",
         policy: "Fail",
@@ -78,13 +82,24 @@ const HOOKS: [Hook; 6] = [
         scope: "Cluster",
         policy: "Fail",
     },
+    // Ours: without it a field that nothing acts on would be accepted and forgotten.
+    Hook {
+        kind: VALIDATING,
+        configuration: "cdi-api-source-validate",
+        name: "source-validate.cdi.kubevirt.io",
+        path: "/source-validate",
+        resources: &["datasources", "storageprofiles"],
+        operations: &["CREATE", "UPDATE"],
+        scope: "*",
+        policy: "Fail",
+    },
     Hook {
         kind: VALIDATING,
         configuration: "cdi-api-validate",
         name: "cdi-validate.cdi.kubevirt.io",
         path: "/cdi-validate",
         resources: &["cdis"],
-        operations: &["DELETE"],
+        operations: &["CREATE", "UPDATE", "DELETE"],
         scope: "Cluster",
         policy: "Ignore",
     },
