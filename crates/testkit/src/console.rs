@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::program::virtctl_program;
@@ -13,6 +14,7 @@ pub struct Console {
     child: Child,
     chunks: Receiver<Vec<u8>>,
     seen: String,
+    said: JoinHandle<String>,
 }
 
 impl Console {
@@ -26,10 +28,16 @@ impl Console {
             .args(["--namespace", namespace, "console", name])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("virtctl console");
         let mut stdout = child.stdout.take().expect("stdout");
+        let mut stderr = child.stderr.take().expect("stderr");
+        let said = std::thread::spawn(move || {
+            let mut said = Vec::new();
+            let _ = stderr.read_to_end(&mut said);
+            String::from_utf8_lossy(&said).into_owned()
+        });
         let (sender, chunks) = channel();
         std::thread::spawn(move || {
             let mut buffer = [0_u8; 4096];
@@ -43,6 +51,7 @@ impl Console {
             child,
             chunks,
             seen: String::new(),
+            said,
         }
     }
 
@@ -81,7 +90,12 @@ impl Console {
                 Ok(chunk) => self.seen.push_str(&String::from_utf8_lossy(&chunk)),
                 Err(RecvTimeoutError::Timeout) => return None,
                 Err(RecvTimeoutError::Disconnected) => {
-                    panic!("console ended before {wanted:?}; seen: {}", self.seen)
+                    let said = std::mem::replace(&mut self.said, std::thread::spawn(String::new));
+                    panic!(
+                        "console ended before {wanted:?}; seen: {}; it said: {}",
+                        self.seen,
+                        said.join().unwrap_or_default()
+                    )
                 }
             }
         }

@@ -148,7 +148,9 @@ impl Switch for Accel {
     fn push(&self, argv: &mut Vec<String>) {
         let argument = match self {
             Self::Kvm => "kvm".to_owned(),
-            Self::Tcg { tb_size } => format!("tcg,tb-size={tb_size}"),
+            // With a thread for each vCPU QEMU 10.0 now and then ends itself while the
+            // firmware maps a device (`iotlb_to_section: Assertion`).
+            Self::Tcg { tb_size } => format!("tcg,tb-size={tb_size},thread=single"),
         };
         argv.extend(["-accel".to_owned(), argument]);
     }
