@@ -161,12 +161,15 @@ fn restarting_and_killing_the_nodes_services_leaves_the_guest_running_and_its_st
                 }
                 // Not only remembered: a request reaches the guest and its effect comes back.
                 let paused = ns.virtctl(&["pause", "vmi", "guest"]);
-                let resumed = ns.virtctl(&["unpause", "vmi", "guest"]);
-                if paused.ok && resumed.ok {
-                    Ok(())
-                } else {
-                    Err(paused.stderr + &resumed.stderr)
+                if !paused.ok {
+                    return Err(paused.stderr);
                 }
+                // It is refused as long as the status does not say that the guest is paused.
+                eventually_within(RECOVERY, "the guest goes on", || {
+                    let resumed = ns.virtctl(&["unpause", "vmi", "guest"]);
+                    resumed.ok.then_some(()).ok_or(resumed.stderr)
+                });
+                Ok(())
             },
         );
     }
