@@ -253,6 +253,10 @@ fn on_top(args: &Args, disk: &Disk, base: Base, size: u64) -> anyhow::Result<Med
     })
 }
 
+/// xorriso 1.5.4 dies of SIGSEGV at its start once in some hundred calls; the same call
+/// then succeeds.
+const XORRISO_TRIES: u32 = 3;
+
 /// Writes the files and lets xorriso make an ISO 9660 image of them.
 async fn iso(
     args: &Args,
@@ -277,14 +281,19 @@ async fn iso(
         .args(["-volid", label, "-output"])
         .arg(&path)
         .arg(&staging);
-    let running = process::start(&mut command, children, false)
-        .with_context(|| format!("starting {}", args.xorriso.display()))?;
-    let (ending, said) = running.end().await;
-    if let Err(status) = ending {
-        bail!(
-            "xorriso ended with {status} making the medium of volume {}: {said}",
-            disk.name
-        );
+    for left in (0..XORRISO_TRIES).rev() {
+        let running = process::start(&mut command, children, false)
+            .with_context(|| format!("starting {}", args.xorriso.display()))?;
+        let (ending, said) = running.end().await;
+        match ending {
+            Ok(_) => break,
+            // What a failed call left would be read as a disc to go on with.
+            Err(_) if left > 0 => drop(std::fs::remove_file(&path)),
+            Err(status) => bail!(
+                "xorriso ended with {status} making the medium of volume {}: {said}",
+                disk.name
+            ),
+        }
     }
     // Secrets need not lie about twice.
     std::fs::remove_dir_all(&staging)?;
