@@ -73,6 +73,20 @@ impl Args {
             .ok_or_else(|| anyhow!("option {name} is required and was not given"))
     }
 
+    /// The value of option `name`, else of the environment variable `variable`.
+    ///
+    /// # Errors
+    /// As [`Args::option`], and when neither is there or the variable is empty.
+    pub fn or_variable(&mut self, name: &'static str, variable: &str) -> anyhow::Result<String> {
+        if let Some(value) = self.option(name)? {
+            return Ok(value);
+        }
+        match std::env::var(variable) {
+            Ok(value) if !value.is_empty() => Ok(value),
+            _ => bail!("expected option {name} or environment variable {variable}, found neither"),
+        }
+    }
+
     /// Refuses what no one has asked for.
     ///
     /// # Errors

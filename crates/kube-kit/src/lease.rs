@@ -43,6 +43,32 @@ pub struct Leading {
     _release: DropGuard,
 }
 
+/// Does `work` while this replica leads by the lease `lease_name` in `namespace`, stands
+/// by again when the lease is lost, and ends when `work` or the component does.
+///
+/// # Errors
+/// What `work` ended with; [`Stopped`] when `shutdown` comes before we led.
+pub async fn while_leading<F>(
+    client: &kube::Client,
+    namespace: &str,
+    lease_name: &str,
+    shutdown: &Shutdown,
+    work: impl Fn() -> F,
+) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let identity = identity();
+    loop {
+        let leading = lead(client.clone(), namespace, lease_name, &identity, shutdown).await?;
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = leading.lost.cancelled() => tracing::warn!("lost the lease, standing by"),
+            outcome = work() => return outcome,
+        }
+    }
+}
+
 /// Waits until `identity` leads by the lease `lease_name` in `namespace`.
 ///
 /// # Errors

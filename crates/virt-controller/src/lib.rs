@@ -68,31 +68,16 @@ async fn run(args: Vec<OsString>, shutdown: Shutdown) -> anyhow::Result<()> {
     health.set_ready(true);
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, options.health_port));
     let probes = kube_kit::health::serve(address, health, shutdown.clone());
+    let work =
+        kube_kit::lease::while_leading(&client, &options.namespace, LEASE, &shutdown, || async {
+            let controller =
+                Controller::new(client.clone(), &options.launcher_image, &options.namespace);
+            controller.run().await;
+            Ok(())
+        });
     tokio::select! {
         ended = probes => ended,
-        ended = lead(&client, &options, &shutdown) => ended,
-    }
-}
-
-/// Leads, works, and stands by again when the lease is lost.
-async fn lead(client: &kube::Client, options: &Options, shutdown: &Shutdown) -> anyhow::Result<()> {
-    let identity = kube_kit::lease::identity();
-    loop {
-        let leading = kube_kit::lease::lead(
-            client.clone(),
-            &options.namespace,
-            LEASE,
-            &identity,
-            shutdown,
-        )
-        .await?;
-        let controller =
-            Controller::new(client.clone(), &options.launcher_image, &options.namespace);
-        tokio::select! {
-            () = controller.run() => {}
-            () = leading.lost.cancelled() => tracing::warn!("lost the lease, standing by"),
-            () = shutdown.cancelled() => return Ok(()),
-        }
+        ended = work => ended,
     }
 }
 

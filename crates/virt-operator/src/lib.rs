@@ -46,10 +46,10 @@ pub async fn run(args: Vec<OsString>, shutdown: Shutdown) -> anyhow::Result<()> 
     let mut args = Args::new(args);
     let health_port: u16 = args.or("--health-port", 8080)?;
     let config = Config {
-        namespace: given(&mut args, "--namespace", "POD_NAMESPACE")?,
+        namespace: args.or_variable("--namespace", "POD_NAMESPACE")?,
         version: format!("v{}", env!("CARGO_PKG_VERSION")),
-        image: given(&mut args, "--image", "VIRT_IMAGE")?,
-        launcher_image: given(&mut args, "--launcher-image", "VIRT_LAUNCHER_IMAGE")?,
+        image: args.or_variable("--image", "VIRT_IMAGE")?,
+        launcher_image: args.or_variable("--launcher-image", "VIRT_LAUNCHER_IMAGE")?,
     };
     args.finish()?;
 
@@ -60,26 +60,11 @@ pub async fn run(args: Vec<OsString>, shutdown: Shutdown) -> anyhow::Result<()> 
         shutdown.clone(),
     ));
     let client = kube_kit::client()?;
-    let identity = lease::identity();
     // A standby is as ready as a leader: either could answer a probe only.
     health.set_ready(true);
-    let work = async {
-        loop {
-            let leading = lease::lead(
-                client.clone(),
-                &config.namespace,
-                LEASE,
-                &identity,
-                &shutdown,
-            )
-            .await?;
-            tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
-                () = leading.lost.cancelled() => {}
-                outcome = reconcile::run(client.clone(), &config) => return outcome,
-            }
-        }
-    };
+    let work = lease::while_leading(&client, &config.namespace, LEASE, &shutdown, || {
+        reconcile::run(client.clone(), &config)
+    });
     tokio::select! {
         outcome = work => outcome,
         outcome = probes => match outcome.context("the health server broke")? {
@@ -87,15 +72,5 @@ pub async fn run(args: Vec<OsString>, shutdown: Shutdown) -> anyhow::Result<()> 
             Ok(()) => bail!("the health server ended"),
             Err(error) => Err(error),
         },
-    }
-}
-
-fn given(args: &mut Args, flag: &'static str, variable: &str) -> anyhow::Result<String> {
-    if let Some(value) = args.option(flag)? {
-        return Ok(value);
-    }
-    match std::env::var(variable) {
-        Ok(value) if !value.is_empty() => Ok(value),
-        _ => bail!("expected option {flag} or environment variable {variable}, found neither"),
     }
 }

@@ -47,9 +47,9 @@ async fn run(args: Vec<OsString>, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut args = Args::new(args);
     let health_port: u16 = args.or("--health-port", 8080)?;
     let config = Config {
-        namespace: given(&mut args, "--namespace", "POD_NAMESPACE")?,
+        namespace: args.or_variable("--namespace", "POD_NAMESPACE")?,
         version: format!("v{}", env!("CARGO_PKG_VERSION")),
-        image: given(&mut args, "--image", "VIRT_IMAGE")?,
+        image: args.or_variable("--image", "VIRT_IMAGE")?,
     };
     args.finish()?;
 
@@ -60,25 +60,10 @@ async fn run(args: Vec<OsString>, shutdown: Shutdown) -> anyhow::Result<()> {
         shutdown.clone(),
     ));
     let client = kube_kit::client()?;
-    let identity = lease::identity();
     health.set_ready(true);
-    let work = async {
-        loop {
-            let leading = lease::lead(
-                client.clone(),
-                &config.namespace,
-                LEASE,
-                &identity,
-                &shutdown,
-            )
-            .await?;
-            tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
-                () = leading.lost.cancelled() => {}
-                outcome = lead(client.clone(), &config) => return outcome,
-            }
-        }
-    };
+    let work = lease::while_leading(&client, &config.namespace, LEASE, &shutdown, || {
+        lead(client.clone(), &config)
+    });
     tokio::select! {
         outcome = work => outcome,
         outcome = probes => match outcome.context("the health server broke")? {
@@ -86,16 +71,6 @@ async fn run(args: Vec<OsString>, shutdown: Shutdown) -> anyhow::Result<()> {
             Ok(()) => bail!("the health server ended"),
             Err(error) => Err(error),
         },
-    }
-}
-
-fn given(args: &mut Args, flag: &'static str, variable: &str) -> anyhow::Result<String> {
-    if let Some(value) = args.option(flag)? {
-        return Ok(value);
-    }
-    match std::env::var(variable) {
-        Ok(value) if !value.is_empty() => Ok(value),
-        _ => bail!("expected option {flag} or environment variable {variable}, found neither"),
     }
 }
 
