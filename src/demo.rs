@@ -6,7 +6,8 @@
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -36,12 +37,19 @@ pub(crate) fn run(args: &DemoArgs, out: &Output) -> anyhow::Result<ExitCode> {
     }
     crate::cluster::runtime()?.block_on(until_running(args, deadline))?;
     let mut console = Console::open(args)?;
-    let seen = console.until_prompt(deadline, started, out)?;
-    if !seen {
-        bail!(
+    match console.until_prompt(deadline, started, out)? {
+        Seen::Prompt => {}
+        Seen::Interruption => {
+            drop(console);
+            out.note(&format!(
+                "interrupted; the VM goes on: `virtctl console {NAME}` shows it"
+            ));
+            return Ok(ExitCode::from(crate::interrupt::EXIT));
+        }
+        Seen::Nothing => bail!(
             "no login prompt within {} s; look with `virtctl console {NAME}` and `kubectl describe vmi {NAME}`",
             args.timeout
-        );
+        ),
     }
     out.line("");
     out.line(&out.paint("The virtual machine is up.", Tone::Good));
@@ -134,14 +142,27 @@ fn virtctl(args: &DemoArgs, words: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A `virtctl console` whose output is read here.
+/// What ended the reading of a console.
+enum Seen {
+    Prompt,
+    Interruption,
+    /// The deadline.
+    Nothing,
+}
+
+/// A `virtctl console` whose output is read here. An interruption ends the reading, not
+/// this program, so that virtctl has ended before this program does.
 struct Console {
     child: Child,
     chunks: mpsc::Receiver<Vec<u8>>,
+    interrupted: Arc<AtomicBool>,
 }
 
 impl Console {
     fn open(args: &DemoArgs) -> anyhow::Result<Self> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&interrupted);
+        crate::interrupt::watch(move || flag.store(true, Ordering::Relaxed))?;
         let mut child = command(args)?
             .args(["console", NAME])
             .stdin(Stdio::piped())
@@ -159,7 +180,11 @@ impl Console {
                 }
             }
         });
-        Ok(Self { child, chunks })
+        Ok(Self {
+            child,
+            chunks,
+            interrupted,
+        })
     }
 
     /// Prints what the guest prints until the prompt is there. A guest that was up
@@ -169,14 +194,18 @@ impl Console {
         deadline: Instant,
         fresh: bool,
         out: &Output,
-    ) -> anyhow::Result<bool> {
+    ) -> anyhow::Result<Seen> {
         let mut tail = String::new();
         let mut quiet_since = Instant::now();
         if !fresh {
             self.press_enter();
         }
         while Instant::now() < deadline {
-            match self.chunks.recv_timeout(Duration::from_millis(500)) {
+            let next = self.chunks.recv_timeout(Duration::from_millis(100));
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Ok(Seen::Interruption);
+            }
+            match next {
                 Ok(chunk) => {
                     let text = String::from_utf8_lossy(&chunk).into_owned();
                     out.raw(&text);
@@ -187,7 +216,7 @@ impl Console {
                         .unwrap_or(0);
                     tail.drain(..keep);
                     if tail.trim_end().ends_with(PROMPT) || (!fresh && tail.contains(SHELL)) {
-                        return Ok(true);
+                        return Ok(Seen::Prompt);
                     }
                     quiet_since = Instant::now();
                 }
@@ -203,7 +232,7 @@ impl Console {
                 }
             }
         }
-        Ok(false)
+        Ok(Seen::Nothing)
     }
 
     fn press_enter(&mut self) {
