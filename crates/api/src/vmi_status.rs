@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use crate::condition::Condition;
 
-/// Where a VMI is in its life. virt-controller owns the way to `Scheduled`,
-/// virt-handler everything after.
+/// Where a VMI is in its life. virt-controller leads it to `Scheduled`; virt-handler takes
+/// it over when the guest runs, and says everything after.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Not yet seen by virt-controller.

@@ -3,14 +3,17 @@
 //! [`DomainState`], the pod and the network that was set up.
 //!
 //! ```text
+//!   Pending, Scheduling or
 //!   Scheduled ──vCPUs exist──► Running ──guest shut itself down──────► Succeeded
 //!       │                         ├──killed, no ACPI or no grace────► Succeeded
 //!       │                         ├──killed after its grace period──► Failed
 //!       │                         └──guest panicked, QEMU died──────► Failed
 //!       └──the guest never started─────────────────────────────────► Failed
 //! ```
-//! virt-controller owns every phase before `Scheduled`. Source of phases,
-//! conditions, reasons and messages: KubeVirt, pkg/virt-handler.
+//! virt-controller owns every phase before `Scheduled`, and virt-handler takes a VMI over
+//! when its guest runs: all containers are up then, which the kubelet tells only at its next
+//! look at them, up to a second later. What virt-controller says with `Scheduled` is said
+//! with it. Source of phases, conditions, reasons and messages: KubeVirt, pkg/virt-handler.
 
 mod interfaces;
 mod phase;
@@ -42,6 +45,12 @@ pub enum PodEnd {
 /// What the decision looks at in the launcher pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodView {
+    /// UID.
+    pub uid: String,
+    /// Node it is bound to.
+    pub node: String,
+    /// Quality of service class, when it is known.
+    pub qos_class: Option<String>,
     /// Addresses, the first one first.
     pub ips: Vec<String>,
     /// Condition `Ready` is `True`.
@@ -97,10 +106,11 @@ pub fn decide(observed: &Observed<'_>) -> Plan {
     phase::apply(observed, &mut new, &mut events);
     status::apply(observed, &mut new, &mut events);
     let patch = crate::merge::diff_of(&old, &new).map(|status| {
-        json!({
-            "metadata": { "resourceVersion": observed.vmi.metadata.resource_version },
-            "status": status,
-        })
+        let mut metadata = json!({ "resourceVersion": observed.vmi.metadata.resource_version });
+        if is_taken_over(old.phase, new.phase) {
+            metadata["labels"] = json!({ api::names::NODE_NAME_LABEL: observed.pod.node });
+        }
+        json!({ "metadata": metadata, "status": status })
     });
     let stop = stop(observed, new.phase);
     if let Some(grace) = stop {
@@ -138,6 +148,16 @@ fn grace(vmi: &VirtualMachineInstance) -> i64 {
         .termination_grace_period_seconds
         .unwrap_or(DEFAULT_GRACE)
         .max(0)
+}
+
+/// The phases that virt-controller leads a VMI through.
+fn is_early(phase: Phase) -> bool {
+    matches!(phase, Phase::Unset | Phase::Pending | Phase::Scheduling)
+}
+
+/// The step in which virt-handler takes a VMI over.
+fn is_taken_over(before: Phase, after: Phase) -> bool {
+    is_early(before) && after == Phase::Running
 }
 
 /// The guest has vCPUs, running or not.

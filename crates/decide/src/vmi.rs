@@ -11,7 +11,8 @@
 //!        ▼
 //!   finalizer removed
 //! ```
-//! virt-controller owns the way to `Scheduled`, all conditions but Paused and
+//! A guest that runs before its pod is ready goes from `Scheduling` to `Running` by
+//! virt-handler's word. virt-controller owns the way to `Scheduled`, all conditions but Paused and
 //! AgentConnected, and everything that comes from the pod; virt-handler owns the
 //! rest. Both patch with the resource version, so neither overwrites the other.
 //!

@@ -103,6 +103,7 @@ impl World {
             network: "default".to_owned(),
             mac: "0a:00:00:00:00:01".to_owned(),
             pod_interface: "eth0".to_owned(),
+            pod_addresses: vec!["10.1.1.1".to_owned()],
             translated: false,
             queues: 1,
         }];
@@ -110,6 +111,9 @@ impl World {
             vmi: &self.vmi,
             domain: self.domain.as_ref(),
             pod: &PodView {
+                uid: self.pod.uid.clone(),
+                node: self.pod.node.clone(),
+                qos_class: self.pod.qos_class.clone(),
                 ips: vec!["10.1.1.1".to_owned()],
                 ready: self
                     .pod
@@ -345,5 +349,5 @@ fn a_whole_life_takes_a_handful_of_patches() {
         }
     }
     assert_eq!(controller, ["created", "ready", "deleted"]);
-    assert_eq!(handler, ["ready", "off"]);
+    assert_eq!(handler, ["runs", "off"]);
 }

@@ -56,6 +56,8 @@ impl PodInfo {
                 .as_ref()
                 .is_some_and(|status| started(status, spec.containers.len())),
             view: PodView {
+                uid: meta.uid.clone()?,
+                node: spec.node_name.clone().unwrap_or_default(),
                 leaving: meta.deletion_timestamp.is_some(),
                 ..pod.status.as_ref().map(view).unwrap_or_default()
             },
@@ -88,6 +90,7 @@ fn view(status: &PodStatus) -> PodView {
         }),
     };
     PodView {
+        qos_class: status.qos_class.clone(),
         ips,
         ready,
         end,

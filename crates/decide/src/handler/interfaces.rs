@@ -15,6 +15,8 @@ pub struct NicFacts {
     pub mac: String,
     /// Interface of the pod it is joined to.
     pub pod_interface: String,
+    /// Addresses that the interface of the pod had: the kubelet tells them of the pod later.
+    pub pod_addresses: Vec<String>,
     /// The guest is behind the pod's address and has another one.
     pub translated: bool,
     /// Queues.
@@ -48,9 +50,14 @@ pub(super) fn statuses(
 }
 
 fn of_nic(nic: &NicFacts, pod: &PodView, agent: Option<&AgentInfo>) -> InterfaceStatus {
+    let ips = if pod.ips.is_empty() {
+        &nic.pod_addresses
+    } else {
+        &pod.ips
+    };
     let mut status = InterfaceStatus {
-        ip_address: pod.ips.first().cloned().unwrap_or_default(),
-        ip_addresses: pod.ips.clone(),
+        ip_address: ips.first().cloned().unwrap_or_default(),
+        ip_addresses: ips.clone(),
         mac: nic.mac.clone(),
         name: nic.network.clone(),
         interface_name: String::new(),
@@ -74,7 +81,7 @@ fn of_nic(nic: &NicFacts, pod: &PodView, agent: Option<&AgentInfo>) -> Interface
             let (mut first, rest): (Vec<_>, Vec<_>) = addresses
                 .iter()
                 .cloned()
-                .partition(|address| pod.ips.contains(address));
+                .partition(|address| ips.contains(address));
             first.extend(rest);
             status.ip_address = first.first().cloned().unwrap_or_default();
             status.ip_addresses = first;

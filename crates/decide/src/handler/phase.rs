@@ -3,9 +3,10 @@
 use api::VirtualMachineInstance;
 use api::launcher::{DomainPhase, DomainState};
 use api::vmi_status::{Phase, PhaseTransition, VmiStatus};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Observed, PodEnd, complaint, grace, is_alive, news};
+use super::{Observed, PodEnd, complaint, grace, is_alive, is_early, is_taken_over, news};
 use crate::plan::{Event, whole_seconds};
 
 /// Sets phase, its time and its reason; adds the event of a change.
@@ -17,16 +18,18 @@ pub(super) fn apply(observed: &Observed<'_>, status: &mut VmiStatus, events: &mu
     let before = status.phase;
     status.phase = phase;
     status.reason = reason.to_owned();
+    if is_taken_over(before, phase) {
+        for passed in [Phase::Scheduling, Phase::Scheduled] {
+            pass(status, passed, observed.now);
+        }
+    }
     status
         .phase_transition_timestamps
         .retain(|transition| transition.phase != phase);
-    status.phase_transition_timestamps.push(PhaseTransition {
-        phase,
-        phase_transition_timestamp: Time(whole_seconds(observed.now)),
-    });
+    pass(status, phase, observed.now);
     match phase {
         Phase::Running => {
-            if before == Phase::Scheduled {
+            if before == Phase::Scheduled || is_early(before) {
                 events.push(news("Created", "VirtualMachineInstance defined."));
             }
             events.push(news("Started", "VirtualMachineInstance started."));
@@ -39,10 +42,29 @@ pub(super) fn apply(observed: &Observed<'_>, status: &mut VmiStatus, events: &mu
     }
 }
 
+/// Writes the time of a phase down, unless it has been.
+fn pass(status: &mut VmiStatus, phase: Phase, now: Timestamp) {
+    let transitions = &mut status.phase_transition_timestamps;
+    if transitions.iter().all(|known| known.phase != phase) {
+        transitions.push(PhaseTransition {
+            phase,
+            phase_transition_timestamp: Time(whole_seconds(now)),
+        });
+    }
+}
+
 /// The phase that follows and the CamelCase reason for it.
 fn next(observed: &Observed<'_>, phase: Phase) -> (Phase, &'static str) {
-    // Before Scheduled it is virt-controller's word; `Unknown` is said of a
-    // node that did not answer, and here it answers.
+    if is_early(phase) {
+        // What is deleted before its guest is known to run never ran: virt-controller's word.
+        let stays = observed.vmi.metadata.deletion_timestamp.is_none()
+            && !observed.pod.leaving
+            && observed.pod.end.is_none();
+        let runs = observed.domain.is_some_and(|domain| is_alive(domain.phase));
+        let phase = if runs && stays { Phase::Running } else { phase };
+        return (phase, "");
+    }
+    // `Unknown` is said of a node that did not answer, and here it answers.
     if !matches!(phase, Phase::Scheduled | Phase::Running | Phase::Unknown) {
         return (phase, "");
     }

@@ -9,7 +9,7 @@ use api::vmi_status::{
 };
 use serde_json::Value;
 
-use super::{Observed, complaint, interfaces, is_alive, news};
+use super::{Observed, complaint, interfaces, is_alive, is_early, is_taken_over, news};
 use crate::conditions;
 use crate::plan::Event;
 
@@ -27,6 +27,14 @@ pub(super) fn apply(observed: &Observed<'_>, status: &mut VmiStatus, events: &mu
     if status.phase != Phase::Running {
         return;
     }
+    let before = observed
+        .vmi
+        .status
+        .as_ref()
+        .map_or(Phase::Unset, |s| s.phase);
+    if is_taken_over(before, status.phase) {
+        take_over(observed, status);
+    }
     paused(observed, domain, status, events);
     agent(observed, domain, status);
     if !is_alive(domain.phase) {
@@ -37,9 +45,10 @@ pub(super) fn apply(observed: &Observed<'_>, status: &mut VmiStatus, events: &mu
         conditions::set(&mut status.conditions, not_migratable(observed.vmi), now);
     }
     // Saves virt-controller the request that would follow; it decides the same,
-    // so not for a pod that goes: that one is never Ready to virt-controller.
+    // so not for a pod that goes: that one is never Ready to virt-controller. When the pod
+    // becomes ready later both see it, and one request is virt-controller's.
     let stays = !observed.pod.leaving && observed.pod.end.is_none();
-    if observed.pod.ready && stays && !condition::is_true(&status.conditions, "Ready") {
+    if observed.pod.ready && stays && before != Phase::Running {
         conditions::set(
             &mut status.conditions,
             conditions::condition("Ready", true, "", ""),
@@ -49,16 +58,24 @@ pub(super) fn apply(observed: &Observed<'_>, status: &mut VmiStatus, events: &mu
     facts(observed, domain, status);
 }
 
+/// What virt-controller says when it hands a VMI over, and takes back of what it said before.
+fn take_over(observed: &Observed<'_>, status: &mut VmiStatus) {
+    let pod = observed.pod;
+    for early in ["PodScheduled", "Provisioning"] {
+        conditions::remove(&mut status.conditions, early);
+    }
+    status.node_name.clone_from(&pod.node);
+    status.qos_class = pod.qos_class.clone().or(status.qos_class.take());
+    status.active_pods = [(pod.uid.clone(), pod.node.clone())].into();
+}
+
 fn synchronized(observed: &Observed<'_>, status: &mut VmiStatus, events: &mut Vec<Event>) {
     let never_started = observed
         .domain
         .filter(|domain| domain.phase == DomainPhase::StartFailed)
         .map(|domain| domain.message.as_str());
     let Some(error) = never_started.or(observed.sync_error) else {
-        let early = matches!(
-            status.phase,
-            Phase::Unset | Phase::Pending | Phase::Scheduling
-        );
+        let early = is_early(status.phase);
         let others = condition::find(&status.conditions, "Synchronized")
             .is_some_and(|known| early && known.reason != SYNC_FAILED);
         if !others {

@@ -1,6 +1,7 @@
 //! The decision table, and small worlds in which a plan is applied and decided again.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 use api::launcher::AgentInfo;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::from_value;
 
 use super::*;
@@ -36,6 +37,7 @@ fn nics() -> Vec<NicFacts> {
         network: "default".to_owned(),
         mac: "0a:00:00:00:00:01".to_owned(),
         pod_interface: "eth0".to_owned(),
+        pod_addresses: vec!["10.1.1.1".to_owned()],
         translated: false,
         queues: 1,
     }]
@@ -57,8 +59,9 @@ impl World {
             pod: PodView {
                 ips: vec!["10.1.1.1".to_owned()],
                 ready: true,
-                leaving: false,
-                end: None,
+                uid: "p".to_owned(),
+                node: "edge1".to_owned(),
+                ..PodView::default()
             },
             error: None,
             stop_sent: None,
@@ -82,7 +85,7 @@ impl World {
         let plan = self.decide();
         if let Some(patch) = &plan.patch {
             let mut object = serde_json::to_value(&self.vmi).unwrap();
-            json_patch::merge(&mut object["status"], &patch["status"]);
+            json_patch::merge(&mut object, patch);
             self.vmi = from_value(object).unwrap();
         }
         plan
@@ -97,7 +100,12 @@ fn reasons(plan: &Plan) -> Vec<&str> {
 fn the_phase_follows_the_guest() {
     use DomainPhase::*;
     for (before, at, end, after) in [
-        ("Scheduling", Some(Running), None, None),
+        ("Scheduling", None, None, None),
+        ("Scheduling", Some(Starting), None, None),
+        ("Scheduling", Some(StartFailed), None, None),
+        ("Scheduling", Some(Running), None, Some("Running")),
+        ("Scheduling", Some(Running), Some(PodEnd::Failed), None),
+        ("Pending", Some(Running), None, Some("Running")),
         ("Scheduled", None, None, None),
         ("Scheduled", Some(Starting), None, None),
         ("Scheduled", Some(Running), None, Some("Running")),
@@ -160,6 +168,52 @@ fn a_started_guest_is_told_whole_in_one_patch_and_then_rests() {
     assert_eq!(status.phase_transition_timestamps.len(), 1);
     assert!(condition_of(&world, "Ready"));
     assert_eq!(world.decide(), Plan::default());
+}
+
+#[test]
+fn a_guest_that_runs_before_the_kubelet_has_looked_is_told_at_once() {
+    let mut world = World::new("Scheduling", Some(DomainPhase::Running));
+    world.pod.ips.clear();
+    world.pod.ready = false;
+    world.pod.qos_class = Some("Burstable".to_owned());
+    world.vmi.status = from_value(json!({"phase": "Scheduling", "conditions": [
+        {"type": "Ready", "status": "False", "reason": "GuestNotRunning"},
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}))
+    .unwrap();
+    assert_eq!(reasons(&world.settle()), ["Created", "Started"]);
+    let labels = world.vmi.metadata.labels.clone().unwrap();
+    assert_eq!(labels[api::names::NODE_NAME_LABEL], "edge1");
+    let status = world.vmi.status.clone().unwrap();
+    assert_eq!(status.node_name, "edge1");
+    assert_eq!(status.active_pods["p"], "edge1");
+    assert_eq!(status.qos_class.as_deref(), Some("Burstable"));
+    assert_eq!(status.interfaces[0].ip_address, "10.1.1.1");
+    let passed: Vec<_> = status
+        .phase_transition_timestamps
+        .iter()
+        .map(|transition| transition.phase.as_str())
+        .collect();
+    assert_eq!(passed, ["Scheduling", "Scheduled", "Running"]);
+    assert!(api::condition::find(&status.conditions, "PodScheduled").is_none());
+    assert!(!condition_of(&world, "Ready"));
+    // The rest is virt-controller's, which sees the pod become ready as well.
+    world.pod.ips = vec!["10.1.1.1".to_owned()];
+    world.pod.ready = true;
+    assert_eq!(world.decide(), Plan::default());
+}
+
+#[test]
+fn a_guest_that_is_deleted_before_it_was_known_to_run_is_not_taken_over() {
+    for leave in [
+        |world: &mut World| world.pod.leaving = true,
+        |world: &mut World| {
+            world.vmi.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH))
+        },
+    ] {
+        let mut world = World::new("Scheduling", Some(DomainPhase::Running));
+        leave(&mut world);
+        assert_eq!(world.decide().patch, None);
+    }
 }
 
 fn condition_of(world: &World, type_: &str) -> bool {

@@ -23,6 +23,9 @@ use crate::storage::Readiness;
 /// longer than a busy kubelet takes for one that lacks nothing.
 const SECRETS_SECONDS: i64 = 15;
 
+/// Why a VMI whose guest does not run yet is not ready.
+const GUEST_NOT_RUNNING: &str = "GuestNotRunning";
+
 /// The whole status. Fields that virt-handler owns are left as they are.
 pub(super) fn next(
     observed: &Observed<'_>,
@@ -68,11 +71,10 @@ pub(super) fn next(
                 .map(|message| ("WaitingForSecret", message)));
         set_synchronized(&mut status.conditions, pod, next.phase, failure, now);
     }
-    set(
-        &mut status.conditions,
-        ready_condition(next.phase, pod),
-        now,
-    );
+    let ready = ready_condition(next.phase, pod);
+    if !is_known_before_the_kubelet(&status, pod) {
+        set(&mut status.conditions, ready, now);
+    }
     if condition::find(&status.conditions, "LiveMigratable").is_none() {
         set(&mut status.conditions, live_migratable(&vmi.spec), now);
     }
@@ -84,6 +86,17 @@ pub(super) fn next(
         None => {}
     }
     status
+}
+
+/// virt-handler says that a guest runs before the kubelet says that its pod is ready: the
+/// condition waits for that, since why it is false until then is worth no request.
+fn is_known_before_the_kubelet(status: &VmiStatus, pod: Option<&PodFacts>) -> bool {
+    let starting =
+        |pod: &PodFacts| !pod.containers_ready && !pod.broken && !pod.is_down_or_going_down();
+    status.phase == Phase::Running
+        && pod.is_some_and(starting)
+        && condition::find(&status.conditions, "Ready")
+            .is_some_and(|known| known.reason == GUEST_NOT_RUNNING)
 }
 
 /// Condition `Ready` of a VMI in `phase` with this launcher pod. virt-handler
@@ -103,7 +116,7 @@ pub fn ready_condition(phase: Phase, pod: Option<&PodFacts>) -> Condition {
             not("PodTerminating", "virt-launcher pod is terminating")
         }
         Some(_) if phase != Phase::Running => {
-            not("GuestNotRunning", "Guest VM is not reported as running")
+            not(GUEST_NOT_RUNNING, "Guest VM is not reported as running")
         }
         Some(pod) => pod.ready.clone().unwrap_or_else(|| {
             not(

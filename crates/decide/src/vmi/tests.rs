@@ -677,3 +677,37 @@ fn an_instance_waits_for_the_content_of_its_disks_and_says_so() {
     let ready = on_claim(&storage(Some(owned()), Some(data_volume("Succeeded"))));
     assert!(matches!(ready.steps[0].op, Op::CreatePod(_)), "{ready:?}");
 }
+
+#[test]
+fn a_guest_that_runs_before_its_pod_is_ready_is_worth_one_request_more() {
+    let starting = PodFacts {
+        containers_ready: false,
+        ready: Some(crate::conditions::condition(
+            "Ready",
+            false,
+            "ContainersNotReady",
+            "",
+        )),
+        ..pod()
+    };
+    // What virt-controller said, and what virt-handler says when it takes the VMI over.
+    let mut vmi = applied(vmi("Scheduling"), std::slice::from_ref(&starting));
+    let taken = json!({"status": {
+        "phase": "Running", "nodeName": "edge1", "qosClass": "Burstable",
+        "activePods": {"pod-uid": "edge1"},
+        "phaseTransitionTimestamps": [{"phase": "Running", "phaseTransitionTimestamp": "2026-01-01T00:00:00Z"}]
+    }});
+    let mut value = serde_json::to_value(&vmi).unwrap();
+    json_patch::merge(&mut value, &taken);
+    vmi = serde_json::from_value(value).unwrap();
+    assert_eq!(run(&vmi, &[starting]), Plan::default());
+    let told = patch(&run(&vmi, &[pod()]));
+    let keys: Vec<&String> = told["status"].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["conditions"], "{told}");
+}
+
+fn applied(vmi: VirtualMachineInstance, pods: &[PodFacts]) -> VirtualMachineInstance {
+    let mut value = serde_json::to_value(&vmi).unwrap();
+    json_patch::merge(&mut value, &patch(&run(&vmi, pods)));
+    serde_json::from_value(value).unwrap()
+}

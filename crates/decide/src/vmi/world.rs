@@ -148,12 +148,17 @@ fn step(world: &mut World, happens: Happens) {
                 pod.ready = Some(crate::conditions::condition("Ready", true, "", ""));
             }
         }
-        Happens::HandlerRuns => handler(
-            world,
-            &[Phase::Scheduled],
-            &json!({"status": {"phase": "Running", "phaseTransitionTimestamps": [
-                {"phase": "Running", "phaseTransitionTimestamp": "2026-01-01T00:00:00Z"}]}}),
-        ),
+        Happens::HandlerRuns => {
+            let here = |pod: &PodFacts| !pod.node.is_empty() && !pod.deleting && !pod.is_over();
+            if world.pods.iter().any(here) {
+                handler(
+                    world,
+                    &[Phase::Scheduling, Phase::Scheduled],
+                    &json!({"status": {"phase": "Running", "phaseTransitionTimestamps": [
+                        {"phase": "Running", "phaseTransitionTimestamp": "2026-01-01T00:00:00Z"}]}}),
+                );
+            }
+        }
         Happens::HandlerPauses => handler(
             world,
             &[Phase::Running],

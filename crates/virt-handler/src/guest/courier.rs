@@ -33,6 +33,9 @@ const WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_s
 const LISTEN_WAIT: Duration = Duration::from_millis(2);
 /// A socket that refuses longer has nobody behind it.
 const LISTEN_TRIES: u32 = 25;
+/// virt-controller writes into a VMI once more right after it made the pod; read before that,
+/// what we have would be old when we write. Containers take longer to make.
+const SETTLED: Duration = Duration::from_millis(150);
 /// A launcher answers in this time, or it hangs.
 const ANSWER: Duration = Duration::from_secs(60);
 /// Devices that a launcher opens.
@@ -132,6 +135,7 @@ impl Courier {
                 if self.told {
                     Ok(())
                 } else {
+                    tokio::time::sleep(SETTLED).await;
                     self.fetch().await
                 }
             }

@@ -98,8 +98,8 @@ fn pod() -> PodInfo {
         view: PodView {
             ips: vec!["10.1.1.1".to_owned()],
             ready: true,
-            leaving: false,
             end: None,
+            ..PodView::default()
         },
         ..PodInfo::default()
     }

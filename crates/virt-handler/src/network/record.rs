@@ -31,6 +31,7 @@ impl Record {
             network: self.nic.network.clone(),
             mac: self.nic.mac.clone(),
             pod_interface: UPLINK.to_owned(),
+            pod_addresses: vec![self.uplink.address.to_string()],
             translated: self.translated,
             queues: self.nic.queues,
         };
