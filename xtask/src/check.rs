@@ -21,7 +21,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("host", &[]),
     ("oci", &[]),
     ("probe", &["hardware", "host"]),
-    ("kube-kit", &["api"]),
+    ("trust", &[]),
+    ("kube-kit", &["api", "trust"]),
     ("container-disk", &[]),
     ("guest-seed", &[]),
     ("pause", &[]),
@@ -41,7 +42,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "cdi",
         &["api", "decide", "kube-kit", "host", "imaging", "oci"],
     ),
-    ("virtctl", &["api"]),
+    ("virtctl", &["api", "trust"]),
     (
         "edgevirt-bin",
         &[

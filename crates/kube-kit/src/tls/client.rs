@@ -8,17 +8,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::client::Resumption;
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, IpAddr, Ipv4Addr, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use trust::Identity;
 
 use super::reload::{Files, Reloaded};
 use super::{TlsError, files};
@@ -132,14 +128,10 @@ fn build(of: &Files, peer: &Peer) -> Result<ClientConfig, TlsError> {
     let builder = match peer {
         Peer::Host => ClientConfig::builder().with_root_certificates(roots),
         Peer::Role(role) => {
-            let verifier = RoleVerifier {
-                roots,
-                provider: Arc::new(rustls::crypto::ring::default_provider()),
-                peer: role.clone(),
-            };
+            let peer = role.clone();
             ClientConfig::builder()
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(verifier))
+                .with_custom_certificate_verifier(trust::verifier(Role { roots, peer }))
         }
     };
     let mut config =
@@ -149,77 +141,30 @@ fn build(of: &Files, peer: &Peer) -> Result<ClientConfig, TlsError> {
     Ok(config)
 }
 
-/// Verifies chain, validity and usage as usual, and the common name instead of
-/// the host's name.
+/// A role, under our authorities: chain, validity and usage are verified as usual, and the
+/// common name instead of the host's name.
 #[derive(Debug)]
-struct RoleVerifier {
+struct Role {
     roots: RootCertStore,
-    provider: Arc<CryptoProvider>,
     /// A whole common name, or a prefix that ends in a colon.
     peer: String,
 }
 
-impl ServerCertVerifier for RoleVerifier {
-    fn verify_server_cert(
+impl Identity for Role {
+    fn prove(
         &self,
-        end_entity: &CertificateDer<'_>,
+        certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
+        _name: &ServerName<'_>,
         now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let parsed = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(
-            &parsed,
-            &self.roots,
-            intermediates,
-            now,
-            algorithms,
-        )?;
-        let name = super::common_name(end_entity).unwrap_or_default();
-        let matches =
-            name == self.peer || (self.peer.ends_with(':') && name.starts_with(&self.peer));
-        if matches {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName,
-            ))
+    ) -> Result<(), rustls::Error> {
+        trust::is_signed(certificate, intermediates, &self.roots, now)?;
+        let name = super::common_name(certificate).unwrap_or_default();
+        if name == self.peer || (self.peer.ends_with(':') && name.starts_with(&self.peer)) {
+            return Ok(());
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        Err(rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName,
+        ))
     }
 }
