@@ -164,7 +164,8 @@ pub(crate) struct PreflightArgs {
     /// Show what --fix would write, write nothing.
     #[arg(long, requires = "fix", conflicts_with_all = ["yes", "reboot"])]
     pub(crate) dry_run: bool,
-    /// Reboot nodes whose fixes need it, wait for them, and judge again.
+    /// Reboot nodes whose fixes need it, wait for them, and judge again. This machine, when it is
+    /// one of them, is rebooted last, after the report: run preflight again afterwards.
     #[arg(long, requires = "fix")]
     pub(crate) reboot: bool,
     // Last: its heading goes for all that follows.
@@ -214,6 +215,9 @@ pub(crate) struct SshArgs {
     /// Private key; may be repeated [default: the agent's and ~/.ssh/id_*].
     #[arg(long, value_name = "FILE")]
     pub(crate) private_key: Vec<PathBuf>,
+    /// Ask for the passphrase of private keys that are encrypted.
+    #[arg(long)]
+    pub(crate) ask_key_passphrase: bool,
     /// Jump hosts, apart by commas.
     #[arg(long, short = 'J', value_name = "[USER@]HOST[:PORT]")]
     pub(crate) jump: Option<String>,
@@ -258,8 +262,8 @@ Nodes:
   small static program, runs it in a private directory and takes it away again.
 
 Inventory:
-  ansible_host, _port, _user, _ssh_private_key_file, _password, _become, _become_password
-  and _ssh_common_args (ProxyJump, ProxyCommand=\"ssh -W\", UserKnownHostsFile,
+  ansible_host, _port, _user, _ssh_private_key_file, _private_key_passphrase, _password,
+  _become, _become_password and _ssh_common_args (ProxyJump, ProxyCommand=\"ssh -W\", UserKnownHostsFile,
   StrictHostKeyChecking, IdentityFile) are acted on; ansible_connection=local is this
   machine. ~/.ssh/config is not read. Expressions ({{ }}) are not evaluated: a variable
   that is needed and holds one is refused with its file and line.

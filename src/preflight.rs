@@ -56,15 +56,20 @@ pub(crate) fn run(args: &PreflightArgs, out: &Output) -> anyhow::Result<ExitCode
         end_on_signals(&cancel)?;
     }
     let mut nodes = ask(args, jobs.clone(), &cancel, out)?;
+    let mut reboot_here = false;
     if args.fix && !cancel.is_cancelled() {
         match fixing::run(args, &jobs, &mut nodes, &cancel, out)? {
             fixing::Outcome::Done => {}
+            fixing::Outcome::RebootHere => reboot_here = true,
             fixing::Outcome::Refused => return Ok(ExitCode::from(EXIT_USAGE)),
         }
     }
     report::write(args, &nodes, out)?;
     if cancel.is_cancelled() {
         return Ok(ExitCode::from(interrupt::EXIT));
+    }
+    if reboot_here {
+        fixing::reboot_here(out)?;
     }
     Ok(match (hardware::report::status(&nodes), args.strict) {
         (Status::Pass | Status::Skip, _) => ExitCode::SUCCESS,

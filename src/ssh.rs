@@ -61,6 +61,8 @@ pub(crate) struct Endpoint {
     pub(crate) user: String,
     /// Private keys, tried in this order.
     pub(crate) keys: Vec<PathBuf>,
+    /// Opens those keys that are encrypted.
+    pub(crate) passphrase: Option<Secret>,
     /// Also try the keys of the agent that SSH_AUTH_SOCK names.
     pub(crate) agent: bool,
     /// Password, tried last.

@@ -2,6 +2,7 @@
 //! diff, and carried out by a shell program that is pushed like the probe; afterwards
 //! the node is judged again by effect.
 
+mod grub;
 pub(crate) mod plan;
 mod script;
 

@@ -31,6 +31,8 @@ const PAUSE: Duration = Duration::from_secs(3);
 pub(super) enum Outcome {
     /// Nodes are judged again where something was changed.
     Done,
+    /// As `Done`, and this machine shall be rebooted when the report is written.
+    RebootHere,
     /// The user, or the lack of one, said no.
     Refused,
 }
@@ -98,12 +100,15 @@ pub(super) fn run(
         if !plan.is_empty() {
             let _ = shell(&patient.job, &fix::apply(plan), limits, cancel)?;
         }
-        match (plan.reboot, reboot) {
-            (false, _) => Ok(Done::Now),
-            (true, false) => Ok(Done::AfterReboot),
-            (true, true) => restart(&patient.job, limits, wait, cancel),
+        match (
+            ending(plan, reboot, &patient.job.source),
+            &patient.job.source,
+        ) {
+            (Done::Rebooted, Source::Ssh(target)) => restart(target, limits, wait, cancel),
+            (how, _) => Ok(how),
         }
     })?;
+    let here = done.iter().any(|(_, how)| *how == Ok(Done::RebootsLast));
     let mut again = Vec::new();
     for (patient, result) in done {
         let name = &patient.job.name;
@@ -117,7 +122,29 @@ pub(super) fn run(
         return Ok(Outcome::Done);
     }
     judge_again(args, again, nodes, cancel, out)?;
-    Ok(Outcome::Done)
+    Ok(match here {
+        true => Outcome::RebootHere,
+        false => Outcome::Done,
+    })
+}
+
+/// Reboots this machine, a moment later.
+pub(super) fn reboot_here(out: &Output) -> anyhow::Result<()> {
+    out.note("fix: this machine reboots now");
+    local_shell(fix::REBOOT)
+        .map(|_| ())
+        .context("cannot reboot this machine")
+}
+
+/// How a plan that was written comes into effect. This machine must not go down under its own
+/// feet: the other nodes are still waited for, and nobody has read the report.
+fn ending(plan: &Plan, reboot: bool, source: &Source) -> Done {
+    match (plan.reboot, reboot, source) {
+        (false, _, _) => Done::Now,
+        (true, false, _) => Done::AfterReboot,
+        (true, true, Source::Ssh(_)) => Done::Rebooted,
+        (true, true, _) => Done::RebootsLast,
+    }
 }
 
 /// How a plan was carried out.
@@ -129,8 +156,8 @@ enum Done {
     AfterReboot,
     /// The node was rebooted, and its new boot answers.
     Rebooted,
-    /// This machine is the node, and goes down now.
-    Rebooting,
+    /// This machine is the node, and goes down when the report is written.
+    RebootsLast,
 }
 
 impl Done {
@@ -139,7 +166,9 @@ impl Done {
             Self::Now => "done",
             Self::AfterReboot => "written; reboot the node (or --reboot), then run preflight again",
             Self::Rebooted => "written, rebooted",
-            Self::Rebooting => "written; this machine reboots now: run preflight again afterwards",
+            Self::RebootsLast => {
+                "written; this machine reboots after the report: run preflight again then"
+            }
         }
     }
 }
@@ -312,11 +341,12 @@ fn local_shell(script: &str) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Reboots a node and waits until another boot answers.
-fn restart(job: &Job, limits: Limits, wait: Duration, cancel: &Cancel) -> Result<Done, String> {
-    let Source::Ssh(target) = &job.source else {
-        let _ = shell(job, fix::REBOOT, limits, cancel)?;
-        return Ok(Done::Rebooting);
-    };
+fn restart(
+    target: &Target,
+    limits: Limits,
+    wait: Duration,
+    cancel: &Cancel,
+) -> Result<Done, String> {
     let boot = |text: &[u8]| String::from_utf8_lossy(text).trim().to_owned();
     let before = boot(&remote_shell(target, fix::REBOOT, limits, cancel)?);
     let until = Instant::now() + wait;
@@ -397,4 +427,47 @@ fn agreed(nodes: usize, out: &Output) -> anyhow::Result<bool> {
         .read_line(&mut line)
         .context("cannot read the answer")?;
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ssh::{Become, Endpoint, Trust};
+
+    #[test]
+    fn this_machine_reboots_last_and_a_node_at_once() {
+        let here = Source::Local { root: "/".into() };
+        let node = Source::Ssh(Box::new(Target {
+            name: "n".into(),
+            jumps: Vec::new(),
+            end: Endpoint {
+                host: "n".into(),
+                port: 22,
+                user: "root".into(),
+                keys: Vec::new(),
+                passphrase: None,
+                agent: false,
+                password: None,
+            },
+            trust: Trust {
+                files: Vec::new(),
+                accept_new: false,
+            },
+            privilege: Become::No,
+        }));
+        for (needs, asked, source, expected) in [
+            (false, true, &here, Done::Now),
+            (false, true, &node, Done::Now),
+            (true, false, &here, Done::AfterReboot),
+            (true, false, &node, Done::AfterReboot),
+            (true, true, &here, Done::RebootsLast),
+            (true, true, &node, Done::Rebooted),
+        ] {
+            let plan = Plan {
+                reboot: needs,
+                ..Plan::default()
+            };
+            assert_eq!(ending(&plan, asked, source), expected);
+        }
+    }
 }

@@ -13,6 +13,7 @@ pub(crate) mod connection;
 mod ini;
 mod pattern;
 mod range;
+mod ssh_arguments;
 mod words;
 mod yaml;
 

@@ -281,6 +281,10 @@ fn defaults(args: &PreflightArgs, out: &Output) -> anyhow::Result<Defaults> {
         true => Some(ask("SSH password: ", out)?),
         false => None,
     };
+    let passphrase = match ssh.ask_key_passphrase {
+        true => Some(ask("passphrase of the private key: ", out)?),
+        false => None,
+    };
     let sudo_password = match ssh.ask_become_pass {
         true => Some(ask("sudo password: ", out)?),
         false => None,
@@ -288,6 +292,7 @@ fn defaults(args: &PreflightArgs, out: &Output) -> anyhow::Result<Defaults> {
     Ok(Defaults {
         user,
         keys: ssh.private_key.clone(),
+        passphrase,
         password,
         privilege: ssh.r#become || ssh.ask_become_pass,
         sudo_password,

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use ssh2::{
 
 use super::known_hosts::{self, Answer, KnownHosts};
 use super::relay::Relay;
-use super::{Deadline, Endpoint, Failure, Limits, Target, Trust, harmless};
+use super::{Deadline, Endpoint, Failure, Limits, Secret, Target, Trust, harmless};
 
 /// LIBSSH2_ERROR_EAGAIN: nothing went wrong, wait for the socket.
 const EAGAIN: ErrorCode = ErrorCode::Session(-37);
@@ -350,12 +351,17 @@ impl Connection {
         const STEP: &str = "logging in";
         let user = endpoint.user.as_str();
         let mut tried = Vec::new();
+        let passphrase = endpoint.passphrase.as_ref().map(Secret::reveal);
         for key in &endpoint.keys {
             match self.drive(STEP, deadline, |s| {
-                s.userauth_pubkey_file(user, None, key, None)
+                s.userauth_pubkey_file(user, None, key, passphrase)
             })? {
                 Ok(()) => return Ok(()),
-                Err(error) => tried.push(format!("key {}: {}", key.display(), key_error(&error))),
+                Err(error) => tried.push(format!(
+                    "key {}: {}",
+                    key.display(),
+                    key_error(key, passphrase.is_some(), &error)
+                )),
             }
         }
         if endpoint.agent && std::env::var_os("SSH_AUTH_SOCK").is_some() {
@@ -442,13 +448,14 @@ impl KeyboardInteractivePrompt for Answering<'_> {
     }
 }
 
-/// LIBSSH2_ERROR_FILE is all the library says about keys it cannot read.
-fn key_error(error: &Error) -> String {
+/// LIBSSH2_ERROR_FILE is all the library says about keys it cannot read, and about encrypted ones.
+fn key_error(key: &Path, passphrase: bool, error: &Error) -> String {
     match error.code() {
-        ErrorCode::Session(-16) => format!(
-            "{}; if it is protected by a passphrase, add it to an agent (ssh-add)",
-            error.message()
-        ),
+        ErrorCode::Session(-16) => match (std::fs::File::open(key), passphrase) {
+            (Err(error), _) => error.to_string(),
+            (Ok(_), false) => "cannot be read; if a passphrase protects it: --ask-key-passphrase, ansible_private_key_passphrase, or an agent (ssh-add)".to_owned(),
+            (Ok(_), true) => "cannot be read with this passphrase; is it the key's?".to_owned(),
+        },
         ErrorCode::Session(-18 | -19) => "refused".to_owned(),
         _ => error.message().to_owned(),
     }

@@ -88,6 +88,7 @@ impl Sshd {
             port: self.port,
             user: "root".into(),
             keys: vec![self.path("key")],
+            passphrase: None,
             agent: false,
             password: None,
         }

@@ -33,18 +33,11 @@ fn compare(name: &str, variant: &Variant, node: &EdgeNode) {
         report = ask();
     }
     let found = report.worst(name);
-    let mut wrong = Vec::new();
-    for (check, expected) in &variant.verdicts {
-        let status = found.get(check).map_or("none", |status| status.word());
-        if status != expected {
-            wrong.push(format!("{check}: expected {expected}, found {status}"));
-        }
-    }
-    for (check, status) in &found {
-        if *status == Status::Fail && !variant.verdicts.contains_key(check) {
-            wrong.push(format!("{check}: expected no fail, found one"));
-        }
-    }
+    let words = found
+        .iter()
+        .map(|(check, status)| (check.clone(), status.word().to_owned()))
+        .collect();
+    let wrong = variant.wrong(&words, &[]);
     let evidence: BTreeMap<String, String> = report
         .verdicts(name)
         .into_iter()

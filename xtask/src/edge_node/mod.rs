@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use oci::{Digest, Kind, Source, Tree};
-use testkit::edge_node::{BUILT, EdgeNode, Testbed, stop_all, stop_one};
+use testkit::edge_node::{BUILT, Captured, EdgeNode, Testbed, captured, stop_all, stop_one};
 
 use self::keys::Keys;
 use crate::images::apt::Apt;
@@ -54,6 +54,16 @@ enum Verb {
         /// The port of 127.0.0.1 that its sshd gets.
         #[arg(long, default_value_t = 2222)]
         port: u16,
+    },
+    /// Boot every variant and keep its facts and files in testbed/edge-node/captured, to be judged without it.
+    Capture {
+        /// The static probe.
+        #[arg(
+            long,
+            default_value = "target/release/edgevirt-probe",
+            env = "EDGEVIRT_PROBE"
+        )]
+        probe: PathBuf,
     },
     /// Run a command in a node that `boot` started.
     Ssh {
@@ -108,6 +118,7 @@ pub(crate) fn run(repository: &Path, args: &Args) -> anyhow::Result<()> {
             ));
             Ok(())
         }
+        Verb::Capture { probe } => capture(probe),
         Verb::Ssh { port, command } => {
             let mut words = EdgeNode::words_to_reach(&Testbed::open()?, *port);
             words.extend(command.iter().cloned());
@@ -131,6 +142,19 @@ pub(crate) fn run(repository: &Path, args: &Args) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Keeps every variant, first the one from which the others are told.
+fn capture(probe: &Path) -> anyhow::Result<()> {
+    let testbed = Testbed::open()?;
+    let mut names: Vec<&String> = testbed.variants().keys().collect();
+    names.sort_by_key(|name| *name != "full");
+    for name in names {
+        let node = EdgeNode::boot(&testbed, name)?;
+        Captured::of(&node, probe)?.keep(name)?;
+        say(&captured::path(name).display().to_string());
+    }
+    Ok(())
 }
 
 /// A line for whoever called the chore.

@@ -4,6 +4,7 @@
 //! a node differs from the one that has everything. The processor is emulated on every host, so that a variant is
 //! the same everywhere.
 
+pub mod captured;
 mod disk;
 mod node;
 mod processes;
@@ -15,9 +16,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+pub use captured::Captured;
 pub use node::EdgeNode;
 pub use processes::{running, stop, stop_all, stop_one};
-pub use variant::{Disk, Iommu, Nic, Variant};
+pub use variant::{Disk, Iommu, Nic, Variant, table as variants};
 
 /// The directory below the build cache where the builder puts its outputs.
 pub const BUILT: &str = "edge-node";

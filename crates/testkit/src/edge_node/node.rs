@@ -190,11 +190,21 @@ impl EdgeNode {
         self.run(&[command])
     }
 
+    /// Runs a shell command in the node as root, with this standard input.
+    #[must_use]
+    pub fn ssh_with(&self, command: &str, input: Option<&str>) -> Output {
+        self.run_with(&[command], input)
+    }
+
     fn run(&self, more: &[&str]) -> Output {
+        self.run_with(more, None)
+    }
+
+    fn run_with(&self, more: &[&str], input: Option<&str>) -> Output {
         let mut words: Vec<&str> = self.reach[1..].iter().map(String::as_str).collect();
         // Options may follow the host, up to the command.
         words.extend(more);
-        crate::program::run(&self.reach[0], &words, None)
+        crate::program::run(&self.reach[0], &words, input)
     }
 
     /// The command that reaches the node; a command of the user's may follow.

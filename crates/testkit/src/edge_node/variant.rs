@@ -49,6 +49,27 @@ pub struct Variant {
     pub verdicts: BTreeMap<String, String>,
 }
 
+impl Variant {
+    /// What is wrong with the statuses found, the worst of each check, by its id. A check of `but` is not compared.
+    #[must_use]
+    pub fn wrong(&self, found: &BTreeMap<String, String>, but: &[&str]) -> Vec<String> {
+        let compared = |check: &&String| !but.contains(&check.as_str());
+        let mut wrong = Vec::new();
+        for (check, expected) in self.verdicts.iter().filter(|(check, _)| compared(check)) {
+            let status = found.get(check).map_or("none", String::as_str);
+            if status != expected {
+                wrong.push(format!("{check}: expected {expected}, found {status}"));
+            }
+        }
+        for (check, status) in found.iter().filter(|(check, _)| compared(check)) {
+            if status == "fail" && !self.verdicts.contains_key(check) {
+                wrong.push(format!("{check}: expected no fail, found one"));
+            }
+        }
+        wrong
+    }
+}
+
 /// The file: what holds for all, and the variants.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -133,8 +154,11 @@ fn hugepages() -> u32 {
     16
 }
 
-/// Reads the table of this repository.
-pub(crate) fn table() -> anyhow::Result<BTreeMap<String, Variant>> {
+/// Reads the table of this repository; it needs nothing that was built.
+///
+/// # Errors
+/// When the table is not as expected.
+pub fn table() -> anyhow::Result<BTreeMap<String, Variant>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testbed/edge-node/variants.yaml");
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let table: Table = serde_yaml::from_str(&text).with_context(|| path.display().to_string())?;
