@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use http::{Request, Response};
-use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
-use kube::client::Body;
 use kube_kit::certs::{self, Leaf, Pair, Usage};
+pub(crate) use kube_kit::testing::client;
+use kube_kit::testing::{Answer, refusal};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -26,24 +25,7 @@ pub(crate) struct Cluster {
 
 pub(crate) type Shared = Arc<Mutex<Cluster>>;
 
-/// A client of `cluster`.
-pub(crate) fn client(cluster: &Shared) -> kube::Client {
-    let cluster = Arc::clone(cluster);
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let cluster = Arc::clone(&cluster);
-        async move {
-            let (parts, body) = request.into_parts();
-            let body = body.collect().await.unwrap().to_bytes();
-            let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-            let (code, answer) = cluster.lock().unwrap().answer(&parts, body);
-            let answer = Body::from(answer.to_string().into_bytes());
-            Ok::<_, tower::BoxError>(Response::builder().status(code).body(answer).unwrap())
-        }
-    });
-    kube::Client::new(service, "default")
-}
-
-impl Cluster {
+impl Answer for Cluster {
     fn answer(&mut self, request: &http::request::Parts, body: Value) -> (u16, Value) {
         let path = request.uri.path().to_owned();
         self.asked
@@ -60,10 +42,7 @@ impl Cluster {
         }
         match self.objects.get(&path) {
             Some(object) => (200, object.clone()),
-            None => (
-                404,
-                json!({"kind": "Status", "status": "Failure", "code": 404, "message": "not found", "reason": "NotFound"}),
-            ),
+            None => refusal(404, "not found"),
         }
     }
 }

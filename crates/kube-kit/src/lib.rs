@@ -24,6 +24,8 @@ pub mod queue;
 pub mod rotation;
 pub mod serve;
 mod start;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod tls;
 pub mod watch;
 

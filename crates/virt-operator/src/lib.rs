@@ -63,7 +63,7 @@ pub async fn run(args: Vec<OsString>, shutdown: Shutdown) -> anyhow::Result<()> 
     // A standby is as ready as a leader: either could answer a probe only.
     health.set_ready(true);
     let work = lease::while_leading(&client, &config.namespace, LEASE, &shutdown, || {
-        reconcile::run(client.clone(), &config)
+        kube_kit::operator::lead(reconcile::Operator::new(client.clone(), config.clone()))
     });
     tokio::select! {
         outcome = work => outcome,

@@ -1,31 +1,24 @@
-//! Questions about the cluster: is it ready, is it served, who owns it.
+//! Questions about the cluster: what is ready, what is there.
 
 use api::cdi::{CDI, names};
-use decide::cdi::operator::{BLOCK_UNINSTALL, DEPLOYMENTS, api_service_names, status};
+use decide::cdi::operator::{BLOCK_UNINSTALL, DEPLOYMENTS, status};
 use kube_kit::apply::Target;
-use kube_kit::operator::Store;
 
 use super::Operator;
 
 impl Operator {
     /// Every program runs what was applied last, and all its pods are ready.
     pub(super) fn ready(&self) -> bool {
-        let namespace = &self.config.namespace;
+        let (kit, namespace) = (&self.kit, &self.config.namespace);
         DEPLOYMENTS.iter().all(|name| {
-            self.hand
-                .rolled_out(&self.store, "Deployment", namespace, name, false)
+            kit.hand
+                .rolled_out(&kit.store, "Deployment", namespace, name, false)
         })
-    }
-
-    /// Whether the API server reaches the aggregated API: a user's first
-    /// upload must not fail because it does not yet.
-    pub(super) async fn served(&self) -> anyhow::Result<bool> {
-        Ok(self.hand.served(&api_service_names()).await?)
     }
 
     /// Whether the object says already that it works.
     pub(super) fn told_available(&self, cdi: &CDI) -> bool {
-        let status = self.fresh(cdi).status.unwrap_or_default();
+        let status = self.kit.fresh(cdi).status.unwrap_or_default();
         status.phase == status::DEPLOYED
             && (status.conditions.iter())
                 .any(|one| one.type_ == "Available" && one.status == "True")
@@ -38,21 +31,7 @@ impl Operator {
             return Ok(false);
         }
         let target = Target::cluster(names::API_VERSION, "DataVolume");
-        Ok(!self.hand.applier.list(&target, "").await?.is_empty())
+        let volumes = self.kit.hand.applier.list(&target, "").await?;
+        Ok(!volumes.is_empty())
     }
-}
-
-/// The UID of the object that owns the deployment: the oldest that carries our
-/// finalizer, else the oldest.
-pub(super) fn active(store: &Store<CDI>) -> Option<Option<String>> {
-    let adopted = |object: &CDI| {
-        let mut finalizers = object.metadata.finalizers.iter().flatten();
-        finalizers.any(|name| name == names::CDI_FINALIZER)
-    };
-    let created = |object: &CDI| object.metadata.creation_timestamp.as_ref().map(|t| t.0);
-    store
-        .owners
-        .values()
-        .min_by_key(|one| (!adopted(one), created(one), one.metadata.uid.clone()))
-        .map(|object| object.metadata.uid.clone())
 }

@@ -10,30 +10,24 @@
 
 mod act;
 mod look;
-mod report;
 #[cfg(test)]
 mod tests;
+mod wish;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use api::cdi::CDI;
 use decide::cdi::operator::{Config, MANAGED, MANAGED_BY_LABEL, MANAGER};
-use futures::StreamExt;
-use kube_kit::apply::Applier;
 use kube_kit::args::Args;
 use kube_kit::health::Health;
-use kube_kit::operator::{self, Credentials, Hand, Store, Stream};
+use kube_kit::operator::{self, Kit};
 use kube_kit::{Shutdown, lease};
-use tokio::time::Instant;
 
 /// Lease by which one replica leads.
 const LEASE: &str = "cdi-operator";
-/// Events that come this soon after each other are looked at together.
-const GATHER: Duration = Duration::from_millis(25);
 
 /// Runs cdi-operator with the arguments after its name: `[--health-port PORT]
 /// [--namespace NS] [--image REF]`. What is not given comes from
@@ -62,7 +56,7 @@ async fn run(args: Vec<OsString>, shutdown: Shutdown) -> anyhow::Result<()> {
     let client = kube_kit::client()?;
     health.set_ready(true);
     let work = lease::while_leading(&client, &config.namespace, LEASE, &shutdown, || {
-        lead(client.clone(), &config)
+        operator::lead(Operator::new(client.clone(), config.clone()))
     });
     tokio::select! {
         outcome = work => outcome,
@@ -74,82 +68,22 @@ async fn run(args: Vec<OsString>, shutdown: Shutdown) -> anyhow::Result<()> {
     }
 }
 
-/// Leads until the caller drops the future. What fails is told in the status
-/// and tried again.
-async fn lead(client: kube::Client, config: &Config) -> anyhow::Result<()> {
-    let mut leader = Operator::new(client.clone(), config.clone());
-    let mut owners = operator::owners::<CDI>(&client);
-    let mut managed = Stream::new();
-    let mut deadline: Option<Instant> = None;
-    loop {
-        tokio::select! {
-            Some(seen) = owners.next() => leader.store.see(seen),
-            Some(seen) = managed.next(), if !managed.is_empty() => leader.store.see(seen),
-            () = sleep_until(deadline) => {}
-        }
-        let gathered = Instant::now() + GATHER;
-        loop {
-            tokio::select! {
-                Some(seen) = owners.next() => leader.store.see(seen),
-                Some(seen) = managed.next(), if !managed.is_empty() => leader.store.see(seen),
-                () = tokio::time::sleep_until(gathered) => break,
-            }
-        }
-        // Without a CDI object there is nothing to follow.
-        if leader.store.owners.is_empty() {
-            if !managed.is_empty() {
-                managed = Stream::new();
-                leader.forget();
-            }
-            deadline = None;
-            continue;
-        }
-        if managed.is_empty() {
-            let ours = format!("{MANAGED_BY_LABEL}={MANAGER}");
-            let streams = operator::managed(&client, &config.namespace, &MANAGED, &ours);
-            managed.extend(streams);
-        }
-        if leader.store.complete() {
-            deadline = leader.round().await.map(|wait| Instant::now() + wait);
-        }
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
+/// cdi-operator, as [`kube_kit::operator`] has them.
 struct Operator {
-    client: kube::Client,
-    hand: Hand,
     config: Config,
-    store: Store<CDI>,
-    credentials: Credentials,
+    kit: Kit<CDI>,
     /// Hash of the CDIConfig as it was applied and told last.
     settings: Option<u64>,
-    failures: u32,
 }
 
 impl Operator {
+    /// Has done nothing yet.
     fn new(client: kube::Client, config: Config) -> Self {
+        let namespace = &config.namespace;
         Self {
-            hand: Hand::new(Applier::new(client.clone(), MANAGER)),
-            client,
+            kit: Kit::new(client, namespace, &MANAGED, MANAGED_BY_LABEL, MANAGER),
             config,
-            store: Store::new(&MANAGED),
-            credentials: Credentials::default(),
             settings: None,
-            failures: 0,
         }
-    }
-
-    fn forget(&mut self) {
-        self.store.forget_objects();
-        self.hand.forget();
-        self.credentials.forget();
-        self.settings = None;
     }
 }

@@ -18,7 +18,7 @@ use crate::rotation::{self, Authority};
 
 /// Certificates as they were when last looked at.
 #[derive(Default)]
-pub struct Credentials {
+pub(super) struct Credentials {
     seen: Option<Seen>,
 }
 
@@ -30,13 +30,13 @@ struct Seen {
 }
 
 /// What is to be done about certificates.
-pub struct Kept {
+pub(super) struct Kept {
     /// Secrets to write, with what belongs in them.
-    pub write: Vec<(&'static str, Pair)>,
+    pub(super) write: Vec<(&'static str, Pair)>,
     /// PEM text of all authorities in use, by place of the wanted authority.
-    pub bundles: Vec<String>,
+    pub(super) bundles: Vec<String>,
     /// When to look again.
-    pub next: Timestamp,
+    pub(super) next: Timestamp,
 }
 
 impl Credentials {
@@ -45,7 +45,7 @@ impl Credentials {
     ///
     /// # Errors
     /// When they cannot be read or made.
-    pub async fn keep<O: Resource>(
+    pub(super) async fn keep<O: Resource>(
         &mut self,
         hand: &Hand,
         store: &Store<O>,
@@ -114,12 +114,12 @@ impl Credentials {
 
     /// The authorities in use when last looked at; empty before.
     #[must_use]
-    pub fn bundles(&self) -> &[String] {
+    pub(super) fn bundles(&self) -> &[String] {
         self.seen.as_ref().map_or(&[], |seen| &seen.bundles)
     }
 
     /// Forgets what was seen.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.seen = None;
     }
 }

@@ -24,10 +24,10 @@ pub enum Seen<O> {
 }
 
 /// A stream of what is seen.
-pub type Stream<O> = SelectAll<BoxStream<'static, Seen<O>>>;
+pub(super) type Stream<O> = SelectAll<BoxStream<'static, Seen<O>>>;
 
 /// Follows owners, in all namespaces.
-pub fn owners<O>(client: &kube::Client) -> Stream<O>
+pub(super) fn owners<O>(client: &kube::Client) -> Stream<O>
 where
     O: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     O::DynamicType: Default,
@@ -39,7 +39,7 @@ where
 
 /// Follows the objects of `kinds` that match the label `selector`: those of
 /// the cluster, and in `namespace`.
-pub fn managed<O: Send + 'static>(
+pub(super) fn managed<O: Send + 'static>(
     client: &kube::Client,
     namespace: &str,
     kinds: &'static [Managed],

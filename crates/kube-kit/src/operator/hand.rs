@@ -272,7 +272,7 @@ async fn apply_patiently(applier: &Applier, object: &Value) -> Result<Value, App
 /// Refusals that the next attempt may not meet: conflicts, overload, failures
 /// of the server, and kinds whose CRD was applied a moment ago.
 #[must_use]
-pub fn passing(code: u16) -> bool {
+pub(super) fn passing(code: u16) -> bool {
     matches!(code, 404 | 408 | 409 | 429) || code >= 500
 }
 

@@ -8,9 +8,9 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use jiff::{SignedDuration, Timestamp};
-use kube::client::Body;
 use kube_kit::certs::{self, Leaf, Usage};
 use kube_kit::serve::Peer;
+use kube_kit::testing::{Answer, client, refusal};
 use kube_kit::tls::{ClientTls, ServerTls};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -66,7 +66,7 @@ impl World {
     /// With a virt-handler on edge1 at `handler_port` of this machine.
     pub(super) fn new(handler_port: u16) -> Self {
         let cluster = Arc::new(Mutex::new(Cluster::default()));
-        let client = client(Arc::clone(&cluster));
+        let client = client(&cluster);
         let dir = certificates();
         let tls = ClientTls::from_dir(
             dir.path().join("client"),
@@ -142,22 +142,7 @@ pub(super) fn request(method: &str, path: &str, body: &str) -> Request<Full<Byte
         .unwrap()
 }
 
-fn client(cluster: Arc<Mutex<Cluster>>) -> kube::Client {
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let cluster = Arc::clone(&cluster);
-        async move {
-            let (parts, body) = request.into_parts();
-            let body = body.collect().await.unwrap().to_bytes();
-            let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-            let (code, answer) = cluster.lock().unwrap().answer(&parts, body);
-            let answer = Body::from(answer.to_string().into_bytes());
-            Ok::<_, tower::BoxError>(Response::builder().status(code).body(answer).unwrap())
-        }
-    });
-    kube::Client::new(service, "default")
-}
-
-impl Cluster {
+impl Answer for Cluster {
     fn answer(&mut self, request: &http::request::Parts, body: Value) -> (u16, Value) {
         let path = request.uri.path();
         if path.ends_with("/subjectaccessreviews") {
@@ -180,17 +165,13 @@ impl Cluster {
         }
         let scripted = request.method == http::Method::PATCH && !self.failures.is_empty();
         if let Some((code, message)) = scripted.then(|| self.failures.remove(0)).flatten() {
-            return (code, status(code, &message));
+            return refusal(code, &message);
         }
         match self.objects.get(path.trim_end_matches("/status")) {
             Some(object) => (200, object.clone()),
-            None => (404, status(404, "not found")),
+            None => refusal(404, "not found"),
         }
     }
-}
-
-fn status(code: u16, message: &str) -> Value {
-    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message, "reason": "R"})
 }
 
 fn certificates() -> TempDir {
