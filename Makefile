@@ -37,6 +37,7 @@ $(VENV_STAMP): requirements.txt
 tools: ## Build the cluster's programs that the cache lacks
 	@third_party/build --cache $(CACHE)
 	@third_party/build --cache $(CACHE) --only local-path-provisioner
+	@third_party/build --cache $(CACHE) --only versitygw
 
 # ---- the embedded cluster --------------------------------------------------------
 

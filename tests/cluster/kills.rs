@@ -1,5 +1,6 @@
 //! Whatever dies, a running guest goes on and its status is right again in 30 s.
 
+mod cdi;
 mod node;
 
 use std::time::Duration;

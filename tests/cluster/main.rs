@@ -5,9 +5,13 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod control_plane;
+mod datavolumes;
+mod faults;
 mod fixtures;
 mod guest;
+mod hostile;
 mod images;
+mod imports;
 mod interrupts;
 mod kills;
 mod lifecycle;
@@ -16,6 +20,8 @@ mod memory;
 mod reach;
 mod refusals;
 mod stateful;
+mod tokens;
 mod two_nodes;
 mod volumes;
 mod walkthrough;
+mod web;

@@ -1,0 +1,214 @@
+//! Whatever dies while an image is on its way, the claim holds the image's bytes in the end, and nothing else is left.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use testkit::{Background, Namespace, eventually, kubectl, virtctl_program};
+
+use crate::datavolumes::{create, holds, http, no_workers, random, succeeds};
+use crate::fixtures::path;
+use crate::web::{Files, Reply};
+
+/// Slow enough that there is a middle.
+const RATE: usize = 1 << 20;
+const IMAGE: usize = 24 << 20;
+const LIMIT: Duration = Duration::from_secs(120);
+
+fn force(words: &[&str]) {
+    let mut all = vec![
+        "delete",
+        "pod",
+        "--grace-period=0",
+        "--force",
+        "--wait=false",
+    ];
+    all.extend_from_slice(words);
+    let _ = kubectl(&all, None).expect_ok("kill");
+}
+
+fn kill_component(name: &str) {
+    force(&["-n", "cdi", "-l", &format!("cdi.kubevirt.io={name}")]);
+}
+
+/// SIGKILL for the program in a worker pod of this node, which is known by the pod's name among its variables.
+fn kill_process(pod: &str) {
+    let name = format!("HOSTNAME={pod}");
+    let is_worker = |pid: &str| {
+        let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let named = read("environ")
+            .split(|byte| *byte == 0)
+            .any(|one| one == name.as_bytes());
+        named && read("cmdline").starts_with(b"/usr/bin/cdi-")
+    };
+    let pid = eventually(&format!("a process of {pod}"), || {
+        let mut entries = std::fs::read_dir("/proc").unwrap();
+        let found = entries.find_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            (name.parse::<u32>().is_ok() && is_worker(&name)).then_some(name)
+        });
+        found.ok_or_else(|| "none".to_owned())
+    });
+    let done = Command::new("kill").args(["-KILL", &pid]).status().unwrap();
+    assert!(done.success());
+}
+
+fn after(what: &str, bytes: u64, count: impl Fn() -> u64) {
+    eventually(what, || match count() {
+        n if n >= bytes => Ok(()),
+        n => Err(format!("{n} of {bytes} bytes")),
+    });
+}
+
+fn again(component: &str) {
+    eventually(&format!("{component} is back"), || {
+        let label = format!("cdi.kubevirt.io={component}");
+        let words = ["get", "pods", "-n", "cdi", "-l", &label, "--no-headers"];
+        let pods = kubectl(&words, None).stdout;
+        let all = !pods.trim().is_empty() && pods.lines().all(|line| line.contains("1/1"));
+        if all { Ok(()) } else { Err(pods) }
+    });
+}
+
+#[test]
+fn an_import_survives_its_importer_its_pod_and_the_controller() {
+    let ns = Namespace::new("importer");
+    // The pod's name must be the test's own.
+    let name = format!("disk-{}", std::process::id());
+    let pod = format!("importer-{name}");
+    let disk = random(IMAGE);
+    let file = Arc::new(disk.clone());
+    let web = Files::default()
+        .handled("disk", move |_| {
+            let mut reply = Reply::of(&file);
+            reply.rate = Some(RATE);
+            reply
+        })
+        .serve();
+    let sent = || web.sent("disk");
+    let some = 3 << 20;
+    create(&ns, &http(&name, &web.url("disk"), "32Mi"));
+    after("an import begins", some, sent);
+    kill_process(&pod);
+    let killed = sent();
+    after("a new importer begins", killed + some, sent);
+    force(&["-n", ns.name(), &pod]);
+    let killed = sent();
+    after("the importer of a new pod begins", killed + some, sent);
+    kill_component("cdi-deployment");
+    assert_ne!(ns.get("dv", &name)["status"]["phase"], "Succeeded");
+    again("cdi-deployment");
+    succeeds(&ns, &name);
+    holds(&ns, &name, &disk);
+    let restarts = &ns.get("dv", &name)["status"]["restartCount"];
+    assert!(restarts.as_i64() >= Some(1), "{restarts}");
+    no_workers(&ns);
+}
+
+/// A way to a server that is slow until it is opened.
+struct Slow {
+    port: u16,
+    passed: Arc<AtomicU64>,
+    open: Arc<AtomicBool>,
+}
+
+impl Slow {
+    fn to(address: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let slow = Self {
+            port: listener.local_addr().unwrap().port(),
+            passed: Arc::default(),
+            open: Arc::default(),
+        };
+        let (passed, open) = (Arc::clone(&slow.passed), Arc::clone(&slow.open));
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                // A server that is gone is one that refuses.
+                let (Ok(client), Ok(server)) = (client, TcpStream::connect(&address)) else {
+                    continue;
+                };
+                let (passed, open) = (Arc::clone(&passed), Arc::clone(&open));
+                let back = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || pass(client, server, &passed, &open));
+                let free = AtomicBool::new(true);
+                std::thread::spawn(move || pass(back.0, back.1, &AtomicU64::new(0), &free));
+            }
+        });
+        slow
+    }
+
+    fn passed(&self) -> u64 {
+        self.passed.load(Ordering::SeqCst)
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, passed: &AtomicU64, open: &AtomicBool) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(n @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..n]).is_err() {
+            break;
+        }
+        passed.fetch_add(n as u64, Ordering::SeqCst);
+        if !open.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_secs_f64(n as f64 / (2 * RATE) as f64));
+        }
+    }
+    // Either may be closed already.
+    let _ = from.shutdown(std::net::Shutdown::Both);
+    let _ = to.shutdown(std::net::Shutdown::Both);
+}
+
+#[test]
+fn an_upload_survives_its_server_and_the_proxy() {
+    let ns = Namespace::new("upload");
+    let name = format!("disk-{}", std::process::id());
+    let dir = tempfile::tempdir().unwrap();
+    let disk = random(IMAGE);
+    let file = dir.path().join("disk.img");
+    std::fs::write(&file, &disk).unwrap();
+    let words = [
+        "-n",
+        "cdi",
+        "get",
+        "service",
+        "cdi-uploadproxy",
+        "-o=jsonpath={.spec.clusterIP}",
+    ];
+    let ip = kubectl(&words, None).expect_ok("the upload proxy's address");
+    let way = Slow::to(format!("{ip}:443"));
+    let image = format!("--image-path={}", path(&file));
+    let upload = |more: &[&str]| {
+        let mut command = Background::command(&virtctl_program());
+        command
+            .args(["--namespace", ns.name(), "image-upload", "dv", &name])
+            .args(["--size=32Mi", "--insecure", &image])
+            .arg(format!("--uploadproxy-url=https://127.0.0.1:{}", way.port))
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit());
+        Background::start(&mut command)
+    };
+    let mut first = upload(&[]);
+    let some = 3 << 20;
+    after("an upload begins", some, || way.passed());
+    kill_process(&format!("cdi-upload-{name}"));
+    let killed = way.passed();
+    after("the new server gets it", killed + some, || way.passed());
+    kill_component("cdi-uploadproxy");
+    assert_ne!(ns.get("dv", &name)["status"]["phase"], "Succeeded");
+    way.open.store(true, Ordering::SeqCst);
+    // It tries a few times by itself; a user would try once more.
+    let ended = first.wait(LIMIT);
+    again("cdi-uploadproxy");
+    if !ended.success() {
+        assert_ne!(ns.get("dv", &name)["status"]["phase"], "Succeeded");
+        assert!(upload(&["--no-create", "--resume"]).wait(LIMIT).success());
+    }
+    succeeds(&ns, &name);
+    holds(&ns, &name, &disk);
+    no_workers(&ns);
+}
