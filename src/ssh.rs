@@ -199,6 +199,19 @@ impl Deadline {
         Ok(left.min(SLICE))
     }
 
+    /// Sleeps, unless the time is over or the user interrupts before that.
+    fn sleep(&self, time: Duration, step: &'static str) -> Result<(), Failure> {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let slice = self.slice(step)?;
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(slice));
+        }
+    }
+
     /// Time left.
     fn left(&self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
@@ -244,6 +257,20 @@ mod tests {
     fn a_strangers_text_cannot_steer_the_terminal_and_is_short() {
         assert_eq!(harmless(b"\x1b[2Jhi\r\n\tthere\0", 80), "[2Jhi there");
         assert_eq!(harmless(&[b'a'; 100], 3), "aaa…");
+    }
+
+    #[test]
+    fn a_pause_is_as_long_as_asked_and_ends_with_the_deadline() {
+        let cancel = Cancel::default();
+        let start = Instant::now();
+        let deadline = Deadline::new(Duration::from_secs(9), &cancel);
+        assert!(deadline.sleep(SLICE * 2, "x").is_ok());
+        assert!(start.elapsed() >= SLICE * 2);
+        let deadline = Deadline::new(SLICE, &cancel);
+        assert!(matches!(
+            deadline.sleep(SLICE * 50, "x"),
+            Err(Failure::Timeout { .. })
+        ));
     }
 
     #[test]

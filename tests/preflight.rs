@@ -28,18 +28,12 @@ fn bad_usage_ends_with_2_and_says_where() {
     std::fs::write(dir.path().join("hosts"), "[edge]\nn1 what\n").unwrap();
     std::fs::write(dir.path().join("good"), "n1\n").unwrap();
     std::fs::write(dir.path().join("asks"), "bogus: 1\n").unwrap();
-    std::fs::write(
-        dir.path().join("asks.yml"),
-        "all:\n  hosts:\n    n1:\n      edgevirt_requirements: {bogus: 1}\n",
-    )
-    .unwrap();
     for (arguments, expected) in [
         (vec!["--inventory", "hosts"], "hosts:2: expected NAME=VALUE"),
         (vec!["--inventory", "absent"], "absent"),
         (vec!["-i", "good", "--limit", "n2"], "n2: no such host"),
         (vec!["--skip", "nothing.such"], "no such check"),
         (vec!["--requirements", "asks"], "bogus"),
-        (vec!["-i", "asks.yml"], "asks.yml:4: edgevirt_requirements"),
         (vec!["--host", "a:b"], "expected [USER@]HOST[:PORT]"),
         (vec!["explain", "nothing.such"], "no such check"),
         (vec!["--no-such-flag"], "unexpected argument"),
@@ -116,4 +110,24 @@ fn a_host_that_needs_an_expression_and_one_that_is_down_do_not_hold_up_the_repor
     };
     assert!(error(0).contains("cannot connect"), "{}", error(0));
     assert!(error(1).contains("hosts:2: ansible_host"), "{}", error(1));
+}
+
+#[test]
+fn a_host_that_is_asked_for_nonsense_gets_its_line_and_the_others_are_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(
+        dir.path().join("asks.yml"),
+        "all:\n  hosts:\n    n1:\n      edgevirt_requirements: {bogus: 1}\n    n2:\n      ansible_connection: local\n",
+    )
+    .unwrap();
+    let (code, stdout, stderr) = preflight(dir.path(), &["-i", "asks.yml", "--output", "json"]);
+    let document: serde_json::Value =
+        serde_json::from_str(&stdout).unwrap_or_else(|e| panic!("{e}: {stderr}"));
+    assert_eq!(code, Some(3), "{stderr}");
+    let error = document["nodes"][0]["error"].as_str().unwrap();
+    assert!(
+        error.contains("asks.yml:4: edgevirt_requirements") && error.contains("bogus"),
+        "{error}"
+    );
+    assert!(document["nodes"][1]["verdicts"].is_array(), "{document}");
 }

@@ -170,10 +170,18 @@ fn from_inventory(
             Ok(Way::Ssh(target)) => Source::Ssh(target),
             Err(reason) => Source::Refused(reason),
         };
+        // Asked for nonsense, it is not judged by half of it; the other hosts are.
+        let (requirements, source) = match asked_of(&name, &inventory, &variables, base) {
+            Ok(requirements) => (requirements, source),
+            Err(error) => (
+                Requirements::default(),
+                Source::Refused(format!("{error:#}")),
+            ),
+        };
         jobs.push(Job {
-            requirements: asked_of(&name, &inventory, &variables, base)?,
             name,
             source,
+            requirements,
         });
     }
     for warning in inventory.warnings.iter().chain(&warnings) {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use ssh2::{
@@ -65,7 +65,8 @@ pub(crate) fn open(
 ) -> Result<Connection, Failure> {
     let mut via = None;
     for jump in &target.jumps {
-        let connection = login(jump, &target.trust, via.take(), limits, deadline)?;
+        let connection = login(jump, &target.trust, via.take(), limits, deadline)
+            .map_err(|why| why.of_jump_host(jump))?;
         via = Some((connection, jump.to_string()));
     }
     login(&target.end, &target.trust, via, limits, deadline)
@@ -118,12 +119,20 @@ fn direct(
                 if attempt < RETRIES && DROPPED.contains(&error.code()) =>
             {
                 attempt += 1;
-                let pause = Duration::from_millis(100 << attempt);
-                std::thread::sleep(pause.min(soon.slice("connecting again")?));
+                soon.sleep(pause(attempt), "connecting again")?;
             }
             Err(error) => return Err(error.failure(endpoint)),
         }
     }
+}
+
+/// How long to wait before a dropped handshake is tried again: longer each time, and not all
+/// of many connections at the same moment.
+fn pause(attempt: u32) -> Duration {
+    let least = 100_u64 << attempt;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let spread = now.map_or(0, |now| u64::from(now.subsec_micros())) % least;
+    Duration::from_millis(least + spread)
 }
 
 /// The first address that answers.

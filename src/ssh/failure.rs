@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Endpoint;
+
 /// Why a node did not answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -108,6 +110,14 @@ pub(crate) enum Failure {
         /// What it said.
         reason: String,
     },
+    /// The jump host itself could not be logged in to.
+    #[error("jump host {jump}: {why}")]
+    JumpHost {
+        /// `user@host:port`.
+        jump: String,
+        /// Why.
+        why: Box<Failure>,
+    },
     /// The connection ended.
     #[error("connection lost while {step}: {reason}")]
     Lost {
@@ -173,4 +183,17 @@ pub(crate) enum Failure {
         /// Its beginning.
         found: String,
     },
+}
+
+impl Failure {
+    /// The same, said of a jump host; that the user interrupted is nobody's fault.
+    pub(super) fn of_jump_host(self, jump: &Endpoint) -> Self {
+        match self {
+            Self::Cancelled => self,
+            why => Self::JumpHost {
+                jump: jump.to_string(),
+                why: Box::new(why),
+            },
+        }
+    }
 }

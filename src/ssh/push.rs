@@ -108,7 +108,7 @@ fn send(
     }
     match outcome.code {
         Some(NO_PLACE) => Err(Failure::NoPlace {
-            reason: message,
+            reason: message.trim_end_matches(';').to_owned(),
             bytes: size,
             places: PLACES,
         }),

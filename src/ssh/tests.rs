@@ -389,7 +389,8 @@ fn a_dead_node_behind_a_jump_host_is_told_from_a_dead_jump_host() {
     assert!(matches!(error, Failure::Jump { .. }), "{error}");
     target.jumps[0].port = free_port();
     let error = run(&target, PROGRAM).unwrap_err();
-    assert!(matches!(error, Failure::Connect { .. }), "{error}");
+    assert!(matches!(error, Failure::JumpHost { .. }), "{error}");
+    assert!(error.to_string().contains("cannot connect"), "{error}");
 }
 
 /// Runs what was asked in a mount namespace of its own after some mounts.

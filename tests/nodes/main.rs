@@ -4,8 +4,8 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod attempt;
+mod faults;
 mod fix;
-mod fleet;
 mod harness;
 mod preflight;
 mod trial;

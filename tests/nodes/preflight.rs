@@ -1,6 +1,7 @@
 //! Calls `edgevirt preflight` as a user does, with an inventory, and reads its JSON.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -59,16 +60,26 @@ impl Report {
 
 /// Starts `edgevirt preflight` on these hosts; `dir` keeps the inventory.
 pub(crate) fn start(dir: &Path, hosts: &[(&str, Value)], more: &[&str]) -> Child {
+    start_with(dir, hosts, more, &[])
+}
+
+fn start_with(
+    dir: &Path,
+    hosts: &[(&str, Value)],
+    more: &[&str],
+    environment: &[(&str, &OsStr)],
+) -> Child {
     let hosts: BTreeMap<&str, &Value> = hosts.iter().map(|(name, host)| (*name, host)).collect();
     let inventory = dir.join("inventory.json");
     // JSON is YAML.
-    let text = json!({"all": {"hosts": hosts}}).to_string();
+    let text = serde_json::to_string_pretty(&json!({"all": {"hosts": hosts}})).unwrap();
     fs::write(&inventory, text).expect("inventory");
     let mut command = Command::new(env!("CARGO_BIN_EXE_edgevirt"));
     command
         .args(["preflight", "--output", "json", "--inventory"])
         .arg(&inventory)
         .args(more)
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -95,4 +106,14 @@ pub(crate) fn finish(child: Child) -> Report {
 /// Runs it to its end.
 pub(crate) fn run(dir: &Path, hosts: &[(&str, Value)], more: &[&str]) -> Report {
     finish(start(dir, hosts, more))
+}
+
+/// Runs it to its end with these variables in its environment.
+pub(crate) fn run_with(
+    dir: &Path,
+    hosts: &[(&str, Value)],
+    more: &[&str],
+    environment: &[(&str, &OsStr)],
+) -> Report {
+    finish(start_with(dir, hosts, more, environment))
 }

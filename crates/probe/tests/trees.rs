@@ -146,6 +146,28 @@ fn files_that_wait_lie_or_never_end_cost_their_own_facts_only() {
         );
     }
     assert_eq!(facts.iommu.interrupt_chips, None);
+    assert_eq!(facts.swaps, None, "noise is not a list without areas");
+}
+
+#[test]
+fn noise_is_no_fact_and_its_file_is_named() {
+    let root = Root::new();
+    let files = [
+        "/proc/cpuinfo",
+        "/proc/meminfo",
+        "/proc/swaps",
+        "/proc/net/tcp",
+    ];
+    for file in files {
+        root.file(file, "\u{7}]\u{fffd}A m\t\u{12}\n\n 0: x\n");
+    }
+    let facts = root.gather();
+    assert_eq!((facts.cpu.logical, facts.memory.total), (0, None));
+    assert!(facts.swaps.is_none() && facts.network.listeners.is_none());
+    for file in files {
+        let named = facts.unread.iter().any(|unread| unread.path == file);
+        assert!(named, "{file}: {:?}", facts.unread);
+    }
 }
 
 /// A card whose numbers are none.

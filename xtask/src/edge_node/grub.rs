@@ -15,8 +15,8 @@ use crate::images::bootable;
 use crate::images::guest::{cpio, initramfs, modules};
 use crate::images::root::Root;
 
-/// Packages of the node, with all they depend on: a shell and tools, the bootloader, Python for Ansible.
-pub(super) const PACKAGES: [&str; 9] = [
+/// Packages of the node, with all they depend on: a shell and tools, the bootloader, Python for Ansible, sudo.
+pub(super) const PACKAGES: [&str; 10] = [
     "base-files",
     "dash",
     "coreutils",
@@ -26,6 +26,7 @@ pub(super) const PACKAGES: [&str; 9] = [
     "grub2-common",
     "grub-pc-bin",
     "python3",
+    "sudo",
 ];
 /// The disk's length in bytes; what is never written takes no room.
 const DISK: u64 = 1 << 30;

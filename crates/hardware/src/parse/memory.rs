@@ -22,11 +22,16 @@ pub fn meminfo_bytes(text: &str, key: &str) -> Option<u64> {
     })
 }
 
-/// Reads /proc/swaps: after the heading, name, type, size and use in KiB.
+/// Reads /proc/swaps: after the heading, name, type, size and use in KiB. `None`: it has not the
+/// heading that the kernel always writes, so nothing follows from a list without areas.
 #[must_use]
-pub fn swaps(text: &str) -> Vec<Swap> {
-    text.lines()
-        .skip(1)
+pub fn swaps(text: &str) -> Option<Vec<Swap>> {
+    let mut lines = text.lines();
+    let heading = lines.next()?;
+    if !heading.starts_with("Filename") {
+        return None;
+    }
+    let areas = lines
         .filter_map(|line| {
             let mut words = line.split_whitespace();
             // The kernel writes white space within a name as an octal escape.
@@ -41,7 +46,8 @@ pub fn swaps(text: &str) -> Vec<Swap> {
                 used: used.checked_mul(1024)?,
             })
         })
-        .collect()
+        .collect();
+    Some(areas)
 }
 
 /// Page size in bytes of a directory such as `hugepages-2048kB`.
@@ -57,6 +63,7 @@ pub fn hugepage_size(directory: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -80,11 +87,14 @@ mod tests {
     #[test]
     fn swaps_are_listed_without_their_heading() {
         let text = "Filename\tType\tSize\tUsed\tPriority\n/dev/dm-1 partition 976 0 -2\n/swap\\040file file 4 4 -3\ngarbage\n";
-        let found = swaps(text);
+        let found = swaps(text).unwrap();
         assert_eq!(found.len(), 2);
         assert_eq!(found[0].size, 976 * 1024);
         assert_eq!(found[1].path, "/swap file");
-        assert!(swaps("").is_empty());
+        assert_eq!(swaps(text.lines().next().unwrap()), Some(Vec::new()));
+        for noise in ["", "\u{0}\u{fffd}\n/swap file 4 4 -3\n"] {
+            assert_eq!(swaps(noise), None);
+        }
     }
 
     #[test]

@@ -177,6 +177,13 @@ pub fn heads_or_listens(line: &str) -> bool {
     matches!(state, Some("st" | "0A"))
 }
 
+/// Begins as /proc/net/tcp and its like do: without that, nothing follows from a table without sockets.
+#[must_use]
+pub fn heads_sockets(text: &str) -> bool {
+    let heading = text.lines().next().unwrap_or_default();
+    heading.split_whitespace().nth(1) == Some("local_address")
+}
+
 /// Reads /proc/net/tcp, tcp6, udp or udp6.
 #[must_use]
 pub fn sockets(text: &str) -> Vec<Socket> {

@@ -81,6 +81,9 @@ fn filters(page: &mut String, nodes: &[NodeReport]) {
         (std::cmp::Reverse((*status, *count)), (*id).to_owned())
     });
     page.push_str("<nav aria-label=\"Filter by check\">");
+    if !failing.is_empty() {
+        page.push_str("<span>Nodes with a problem in</span>");
+    }
     for (id, (count, status)) in failing {
         let _ = write!(
             page,

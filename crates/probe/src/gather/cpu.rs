@@ -8,7 +8,11 @@ use crate::tree::Tree;
 const VULNERABILITIES: &str = "/sys/devices/system/cpu/vulnerabilities";
 
 pub(super) fn cpu(tree: &Tree) -> Cpu {
-    let info = cpuinfo(&tree.expected("/proc/cpuinfo").unwrap_or_default());
+    let text = tree.expected("/proc/cpuinfo").unwrap_or_default();
+    let info = cpuinfo(&text);
+    if !text.is_empty() && info.processors == 0 {
+        tree.note("/proc/cpuinfo", &"no processor in it");
+    }
     let microcode = tree
         .line("/sys/devices/system/cpu/cpu0/microcode/version")
         .or(info.microcode);

@@ -12,6 +12,9 @@ const NODES: &str = "/sys/devices/system/node";
 
 pub(super) fn memory(tree: &Tree) -> Memory {
     let info = tree.expected("/proc/meminfo").unwrap_or_default();
+    if !info.is_empty() && parse::meminfo_bytes(&info, "MemTotal").is_none() {
+        tree.note("/proc/meminfo", &"no line MemTotal in it");
+    }
     let mut nodes: Vec<NumaNode> = tree
         .list(NODES)
         .unwrap_or_default()
@@ -69,7 +72,13 @@ fn hugepages(tree: &Tree, node: Option<u32>, folder: &str) -> Vec<Hugepages> {
 pub(super) fn swaps(tree: &Tree) -> Option<Vec<Swap>> {
     // A kernel without support for swap has no such file, and no swap.
     match tree.text("/proc/swaps") {
-        Some(text) => Some(parse::swaps(&text)),
+        Some(text) => {
+            let found = parse::swaps(&text);
+            if found.is_none() {
+                tree.note("/proc/swaps", &"no list of swap areas");
+            }
+            found
+        }
         None => tree.exists("/proc/meminfo").then(Vec::new),
     }
 }

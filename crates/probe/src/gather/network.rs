@@ -164,7 +164,7 @@ fn asked(entry: &nix::ifaddrs::InterfaceAddress) -> Option<(String, String)> {
 /// Listeners, and all of UDP, with their protocol, and whether the tables could be read.
 fn sockets(tree: &Tree) -> (Vec<(&'static str, Socket)>, bool) {
     let mut found = Vec::new();
-    let mut read = false;
+    let (mut read, mut noise) = (false, false);
     for (protocol, file) in [
         ("tcp", "tcp"),
         ("tcp", "tcp6"),
@@ -178,11 +178,15 @@ fn sockets(tree: &Tree) -> (Vec<(&'static str, Socket)>, bool) {
         };
         if let Some(text) = text {
             read = true;
+            if !net::heads_sockets(&text) {
+                noise = true;
+                tree.note(&path, &"no table of sockets");
+            }
             let sockets = net::sockets(&text).into_iter();
             found.extend(sockets.map(|socket| (protocol, socket)));
         }
     }
-    (found, read)
+    (found, read && !noise)
 }
 
 fn listeners(
