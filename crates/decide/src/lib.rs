@@ -5,6 +5,7 @@ pub mod conditions;
 pub mod handler;
 pub mod merge;
 pub mod node;
+pub mod operate;
 pub mod operator;
 pub mod plan;
 pub mod pod;

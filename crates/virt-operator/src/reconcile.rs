@@ -80,8 +80,7 @@ impl kube_kit::operator::Operator for Operator {
         };
         match step(kubevirt, &observed, &wanted) {
             Step::Nothing => {}
-            Step::Ignore => self.tell(kubevirt, &config, &Progress::Ignored).await?,
-            Step::Misplaced => {
+            Step::Ignore if observed.misplaced => {
                 let reason = format!(
                     "metadata.namespace: expected {}, where virt-operator runs, found {}",
                     self.config.namespace,
@@ -90,6 +89,7 @@ impl kube_kit::operator::Operator for Operator {
                 let progress = Progress::Failed(reason);
                 self.tell(kubevirt, &config, &progress).await?;
             }
+            Step::Ignore => self.tell(kubevirt, &config, &Progress::Ignored).await?,
             Step::Adopt => return self.adopt(kubevirt).await,
             Step::Install { obsolete } => match &policy {
                 Ok(_) => return self.install(&wish, &obsolete).await.map(Some),

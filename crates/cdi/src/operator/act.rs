@@ -42,6 +42,7 @@ impl operator::Operator for Operator {
         let observed = Observed {
             present: self.kit.present(),
             another_active,
+            misplaced: self.misplaced(cdi),
             workloads_exist: self.workloads_exist(cdi).await?,
         };
         let going = cdi.metadata.deletion_timestamp.is_some();

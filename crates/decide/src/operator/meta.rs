@@ -5,10 +5,9 @@ use api::names;
 use serde_json::{Value, json};
 
 use super::Config;
+use crate::operate::MANAGED_BY_LABEL;
 
-/// Label by which the operator finds what it made.
-pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
-/// Its value, and the operator's field manager.
+/// Value of [`MANAGED_BY_LABEL`], and the operator's field manager.
 pub const MANAGER: &str = "virt-operator";
 
 /// Adds what every managed object carries.

@@ -6,6 +6,9 @@
 use serde_json::{Value, json};
 
 use super::Config;
+use crate::operate::rbac::{
+    account, aggregate, cluster_binding, cluster_role, front_proxy, group, leases, role, rule,
+};
 
 /// Service accounts, by component. Names are upstream's.
 pub(super) const API_ACCOUNT: &str = "kubevirt-apiserver";
@@ -14,43 +17,22 @@ pub(super) const CONTROLLER_ACCOUNT: &str = "kubevirt-controller";
 /// See [`API_ACCOUNT`].
 pub(super) const HANDLER_ACCOUNT: &str = "kubevirt-handler";
 
-/// Group of the rules about roles.
-const RBAC: &str = "rbac.authorization.k8s.io";
-
 /// All accounts, roles and bindings.
 pub(super) fn objects(config: &Config) -> Vec<Value> {
+    let namespace = &config.namespace;
     let mut objects = user_roles();
-    for (account, rules) in [
+    for (name, rules) in [
         (API_ACCOUNT, api_rules()),
         (CONTROLLER_ACCOUNT, controller_rules()),
         (HANDLER_ACCOUNT, handler_rules()),
     ] {
-        objects.push(json!({
-            "apiVersion": "v1", "kind": "ServiceAccount",
-            "metadata": { "name": account, "namespace": config.namespace }
-        }));
-        objects.push(cluster_role(account, &json!({}), &rules));
-        objects.push(cluster_binding(account, &account_subject(config, account)));
+        objects.extend(account(namespace, name, &rules));
     }
-    // Leader election.
-    let leases = rule(
-        "coordination.k8s.io",
-        &["leases"],
-        &["get", "create", "patch"],
-    );
-    objects.extend(role(config, CONTROLLER_ACCOUNT, &leases));
+    objects.extend(role(namespace, CONTROLLER_ACCOUNT, &[leases()]));
     // To find a node's handler.
-    objects.extend(role(
-        config,
-        API_ACCOUNT,
-        &rule("", &["pods"], &["get", "list"]),
-    ));
+    let pods = rule("", &["pods"], &["get", "list"]);
+    objects.extend(role(namespace, API_ACCOUNT, &[pods]));
     objects
-}
-
-/// A rule from its lists.
-fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
-    json!({ "apiGroups": [group], "resources": resources, "verbs": verbs })
 }
 
 fn api_rules() -> Vec<Value> {
@@ -68,12 +50,7 @@ fn api_rules() -> Vec<Value> {
             &["subjectaccessreviews"],
             &["create"],
         ),
-        json!({
-            "apiGroups": [""], "resources": ["configmaps"],
-            // How the API server's front proxy proves itself.
-            "resourceNames": ["extension-apiserver-authentication"],
-            "verbs": ["get", "list", "watch"]
-        }),
+        front_proxy(),
     ]
 }
 
@@ -178,8 +155,6 @@ fn user_roles() -> Vec<Value> {
         ),
     ];
     let with = |rules: Vec<Value>| [used.to_vec(), rules].concat();
-    let aggregate =
-        |to: &str| json!({ format!("rbac.authorization.k8s.io/aggregate-to-{to}"): "true" });
     let mut default = cluster_role(
         "kubevirt.io:default",
         &json!({ "kubernetes.io/bootstrapping": "rbac-defaults" }),
@@ -192,10 +167,7 @@ fn user_roles() -> Vec<Value> {
             ),
         ],
     );
-    let mut binding = cluster_binding(
-        "kubevirt.io:default",
-        &json!({ "kind": "Group", "apiGroup": RBAC, "name": "system:authenticated" }),
-    );
+    let mut binding = cluster_binding("kubevirt.io:default", &[group("system:authenticated")]);
     for object in [&mut default, &mut binding] {
         object["metadata"]["annotations"] =
             json!({ "rbac.authorization.kubernetes.io/autoupdate": "true" });
@@ -230,42 +202,5 @@ fn user_roles() -> Vec<Value> {
                 rule("subresources.kubevirt.io", &["expand-vm-spec"], &["update"]),
             ],
         ),
-    ]
-}
-
-fn cluster_role(name: &str, labels: &Value, rules: &[Value]) -> Value {
-    json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-        "metadata": { "name": name, "labels": labels },
-        "rules": rules
-    })
-}
-
-fn cluster_binding(name: &str, subject: &Value) -> Value {
-    json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-        "metadata": { "name": name },
-        "roleRef": { "apiGroup": RBAC, "kind": "ClusterRole", "name": name },
-        "subjects": [subject]
-    })
-}
-
-fn account_subject(config: &Config, account: &str) -> Value {
-    json!({ "kind": "ServiceAccount", "name": account, "namespace": config.namespace })
-}
-
-/// What an account may do in the namespace only.
-fn role(config: &Config, account: &str, rule: &Value) -> [Value; 2] {
-    let metadata = json!({ "name": account, "namespace": config.namespace });
-    [
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
-            "metadata": metadata, "rules": [rule]
-        }),
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
-            "roleRef": { "apiGroup": RBAC, "kind": "Role", "name": account },
-            "subjects": [account_subject(config, account)]
-        }),
     ]
 }

@@ -9,9 +9,8 @@ use api::names;
 use serde_json::{Value, json};
 
 use super::Config;
-use super::endpoints::ca_bundle;
 use super::rbac::{API_ACCOUNT, CONTROLLER_ACCOUNT, HANDLER_ACCOUNT};
-use super::workloads::API;
+use crate::operate::reach::{Server, Webhook};
 
 /// One webhook.
 struct Hook {
@@ -86,66 +85,52 @@ const DELETION: Hook = Hook {
     policy: "Ignore",
 };
 
-/// Which requests a webhook is asked about: all, but for changes that our own
+/// Which updates a webhook is asked about: all, but for changes that our own
 /// components make to virtual machines. Those are status for the most part (an
 /// instance has no status subresource); asking about each would cost two calls
 /// for every step of a start, and would stop the handlers from telling what
 /// runs while no virt-api is there to answer.
-fn conditions(hook: &Hook, config: &Config) -> Value {
+fn spared(hook: &Hook, config: &Config) -> Option<String> {
     if !hook.operations.contains(&"UPDATE") || hook.resource == "kubevirts" {
-        return json!([]);
+        return None;
     }
     let own: Vec<String> = [API_ACCOUNT, CONTROLLER_ACCOUNT, HANDLER_ACCOUNT]
         .iter()
         .map(|account| format!("'system:serviceaccount:{}:{account}'", config.namespace))
         .collect();
-    json!([{
-        "name": "not-an-update-of-our-own",
-        "expression": format!(
-            "request.operation != 'UPDATE' || !(request.userInfo.username in [{}])",
-            own.join(", ")
-        )
-    }])
+    Some(format!(
+        "!(request.userInfo.username in [{}])",
+        own.join(", ")
+    ))
 }
 
 /// Both configurations.
-pub(super) fn objects(config: &Config, pem: &str) -> [Value; 2] {
-    let mutating: Vec<Value> = MUTATING
-        .iter()
-        .map(|hook| webhook(hook, config, pem))
-        .collect();
-    let validating: Vec<Value> = VALIDATING
-        .iter()
-        .chain([&DELETION])
-        .map(|hook| webhook(hook, config, pem))
-        .collect();
+pub(super) fn objects(config: &Config, server: &Server<'_>) -> [Value; 2] {
+    let all = |hooks: &[&[Hook]]| -> Vec<Value> {
+        let hooks = hooks.iter().copied().flatten();
+        hooks.map(|hook| webhook(hook, config, server)).collect()
+    };
     [
         json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
             "metadata": { "name": "virt-api-mutator" },
-            "webhooks": mutating
+            "webhooks": all(&[&MUTATING])
         }),
         json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
             "metadata": { "name": "virt-api-validator" },
-            "webhooks": validating
+            "webhooks": all(&[&VALIDATING, &[DELETION]])
         }),
     ]
 }
 
-fn webhook(hook: &Hook, config: &Config, pem: &str) -> Value {
-    json!({
-        "name": hook.name,
-        "admissionReviewVersions": ["v1"],
-        "sideEffects": "None",
-        "failurePolicy": hook.policy,
-        "timeoutSeconds": 10,
-        "clientConfig": {
-            "caBundle": ca_bundle(pem),
-            "service": { "name": API, "namespace": config.namespace, "path": hook.path, "port": 443 }
-        },
-        "matchConditions": conditions(hook, config),
-        "rules": [{
+fn webhook(hook: &Hook, config: &Config, server: &Server<'_>) -> Value {
+    server.webhook(&Webhook {
+        name: hook.name,
+        path: hook.path,
+        policy: hook.policy,
+        spared: spared(hook, config),
+        rule: json!({
             "apiGroups": [names::GROUP],
             // Objects are sent as they were written, so that a message names
             // the field that its author knows.
@@ -153,6 +138,6 @@ fn webhook(hook: &Hook, config: &Config, pem: &str) -> Value {
             "operations": hook.operations,
             "resources": [hook.resource],
             "scope": "Namespaced"
-        }]
+        }),
     })
 }

@@ -1,9 +1,5 @@
 //! The pods: virt-api, virt-controller and virt-handler, and their disruption
 //! budgets.
-//!
-//! A startup probe looks every second, so that a pod counts as soon as it
-//! works; readiness and liveness are then looked at rarely, because a probe of
-//! an idle component is most of what it does.
 
 use api::KubeVirt;
 use api::kubevirt::{ComponentConfig, NodePlacement};
@@ -13,6 +9,7 @@ use serde_json::{Value, json};
 use super::Config;
 use super::endpoints::{API_PORT, CA_CONFIG_MAP};
 use super::rbac::{API_ACCOUNT, CONTROLLER_ACCOUNT, HANDLER_ACCOUNT};
+use crate::operate::pods::{PRIORITY, Pod, args, place, unprivileged};
 
 /// The aggregated API server and admission webhooks.
 pub const API: &str = "virt-api";
@@ -27,17 +24,11 @@ const REPLICAS: i32 = 2;
 const CONTROLLER_HEALTH_PORT: u16 = 8080;
 /// Plain HTTP port for probes and metrics of virt-handler.
 const HANDLER_HEALTH_PORT: u16 = 8187;
-/// User of components that need no privilege.
-const USER: u32 = 1001;
-/// Priority class that the operator's manifest makes.
-const PRIORITY: &str = "kubevirt-cluster-critical";
 /// Where the authorities' bundle is mounted.
 const CA_DIR: &str = "/etc/kubevirt/ca";
 /// The weight of a component against guests, each of which asks for 100m: with 5m, which is what
 /// one uses, twenty guests that boot on two processors keep it from its turn for seconds.
 const CPU_REQUEST: &str = "25m";
-/// What one component is expected to use, with room to spare.
-const MEMORY_REQUEST: &str = "16Mi";
 
 /// What sets one component apart from another.
 struct Component {
@@ -138,21 +129,9 @@ fn handler(kubevirt: &KubeVirt) -> Component {
     }
 }
 
-fn args(pairs: &[(&str, &str)]) -> Vec<String> {
-    pairs
-        .iter()
-        .flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()])
-        .collect()
-}
-
 fn deployment(config: &Config, kubevirt: &KubeVirt, component: &Component, replicas: i32) -> Value {
     let mut pod = pod(config, kubevirt, component);
-    pod["securityContext"] = json!({
-        "runAsNonRoot": true, "runAsUser": USER, "seccompProfile": { "type": "RuntimeDefault" }
-    });
-    pod["containers"][0]["securityContext"] = json!({
-        "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] }
-    });
+    unprivileged(&mut pod);
     // Upstream requires a control-plane node and so stays Pending on clusters
     // that show none; preferring one works on both.
     pod["affinity"] = json!({
@@ -170,11 +149,7 @@ fn deployment(config: &Config, kubevirt: &KubeVirt, component: &Component, repli
             }
         }] }
     });
-    pod["tolerations"] = json!([
-        { "key": "CriticalAddonsOnly", "operator": "Exists" },
-        { "key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule" }
-    ]);
-    place(&mut pod, kubevirt.spec.infra.as_ref());
+    placed(&mut pod, kubevirt.spec.infra.as_ref());
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": metadata(config, component.name),
@@ -217,7 +192,7 @@ fn daemon_set(config: &Config, kubevirt: &KubeVirt) -> Value {
             json!({ "name": name, "hostPath": { "path": path, "type": if name == "kubevirt" { "DirectoryOrCreate" } else { "Directory" } } }),
         );
     }
-    place(&mut pod, kubevirt.spec.workloads.as_ref());
+    placed(&mut pod, kubevirt.spec.workloads.as_ref());
     json!({
         "apiVersion": "apps/v1", "kind": "DaemonSet",
         "metadata": metadata(config, component.name),
@@ -232,14 +207,6 @@ fn daemon_set(config: &Config, kubevirt: &KubeVirt) -> Value {
 
 /// What all pods share.
 fn pod(config: &Config, kubevirt: &KubeVirt, component: &Component) -> Value {
-    let (port, scheme) = component.health;
-    let probe = |path: &str, period: u32, timeout: u32, failures: u32| {
-        json!({
-            "httpGet": { "path": path, "port": port, "scheme": scheme },
-            "periodSeconds": period, "timeoutSeconds": timeout, "failureThreshold": failures
-        })
-    };
-    let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     let mut mounts = Vec::new();
     let mut volumes = Vec::new();
     for (secret, path) in component.certificates {
@@ -250,39 +217,26 @@ fn pod(config: &Config, kubevirt: &KubeVirt, component: &Component) -> Value {
         mounts.push(json!({ "name": "ca", "mountPath": CA_DIR, "readOnly": true }));
         volumes.push(json!({ "name": "ca", "configMap": { "name": CA_CONFIG_MAP } }));
     }
-    json!({
-        "serviceAccountName": component.account,
-        "enableServiceLinks": false,
-        "priorityClassName": PRIORITY,
-        "terminationGracePeriodSeconds": 10,
-        "nodeSelector": { "kubernetes.io/os": "linux" },
-        "containers": [{
-            "name": component.name,
-            "image": config.image,
-            "imagePullPolicy": kubevirt.spec.image_pull_policy.as_deref().unwrap_or("IfNotPresent"),
-            "command": [format!("/usr/bin/{}", component.name)],
-            "args": component.args,
-            "env": [
-                field("NODE_NAME", "spec.nodeName"),
-                field("POD_NAME", "metadata.name"),
-                field("POD_NAMESPACE", "metadata.namespace"),
-                field("POD_IP", "status.podIP"),
-                // glibc keeps an arena for each thread and gives nothing back
-                // below 128 KiB; one arena and early trimming suit components
-                // of one thread that are idle most of the time.
-                { "name": "MALLOC_ARENA_MAX", "value": "1" },
-                { "name": "MALLOC_TRIM_THRESHOLD_", "value": "65536" },
-            ],
-            "ports": [{ "name": "metrics", "containerPort": port, "protocol": "TCP" }],
-            "startupProbe": probe("/readyz", 1, 5, 120),
-            "readinessProbe": probe("/readyz", 30, 5, 2),
-            "livenessProbe": probe("/healthz", 60, 10, 3),
-            "resources": { "requests": { "cpu": CPU_REQUEST, "memory": MEMORY_REQUEST } },
-            "terminationMessagePolicy": "FallbackToLogsOnError",
-            "volumeMounts": mounts,
-        }],
-        "volumes": volumes,
-    })
+    let pod = Pod {
+        name: component.name,
+        account: component.account,
+        priority: PRIORITY,
+        image: &config.image,
+        pull_policy: kubevirt.spec.image_pull_policy.as_deref(),
+        command: component.name,
+        args: &component.args,
+        fields: &[
+            ("NODE_NAME", "spec.nodeName"),
+            ("POD_NAME", "metadata.name"),
+            ("POD_NAMESPACE", "metadata.namespace"),
+            ("POD_IP", "status.podIP"),
+        ],
+        health: component.health,
+        cpu: CPU_REQUEST,
+        mounts,
+        volumes,
+    };
+    pod.spec()
 }
 
 fn budget(config: &Config, name: &str, available: i32) -> Value {
@@ -307,8 +261,8 @@ fn template_metadata(config: &Config, name: &str) -> Value {
     })
 }
 
-/// The user's placement: labels and tolerations are added, affinity replaces.
-fn place(pod: &mut Value, component: Option<&ComponentConfig>) {
+/// Places a pod as the user wants those of `component`.
+fn placed(pod: &mut Value, component: Option<&ComponentConfig>) {
     let Some(NodePlacement {
         node_selector,
         affinity,
@@ -317,15 +271,12 @@ fn place(pod: &mut Value, component: Option<&ComponentConfig>) {
     else {
         return;
     };
-    for (label, value) in node_selector.iter().flatten() {
-        pod["nodeSelector"][label] = json!(value);
-    }
-    if let Some(affinity) = affinity {
-        pod["affinity"] = json!(affinity);
-    }
-    for toleration in tolerations.iter().flatten() {
-        push(&mut pod["tolerations"], json!(toleration));
-    }
+    place(
+        pod,
+        node_selector.iter().flatten(),
+        affinity.as_ref(),
+        tolerations.as_deref().unwrap_or_default(),
+    );
 }
 
 fn push(list: &mut Value, item: Value) {

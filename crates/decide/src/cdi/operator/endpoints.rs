@@ -1,25 +1,26 @@
-//! How the programs are reached and trusted: services, aggregated APIs, the
-//! authorities' bundles and the certificates' secrets.
+//! How the programs are reached and trusted: services, aggregated APIs and the
+//! authorities' bundles.
 
 use api::cdi::names;
 use api::upload;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::Config;
 use super::workloads::API;
+use crate::operate::reach::{SERVICE_PORT, Server};
 
 /// Service of cdi-apiserver.
 pub(super) const API_SERVICE: &str = "cdi-api";
-/// Port of the services.
-pub(super) const SERVICE_PORT: u16 = 443;
 /// Port of the programs' pods.
 pub(super) const POD_PORT: u16 = 8443;
 
-/// PEM text as the API server wants it in `caBundle`.
-pub(super) fn ca_bundle(pem: &str) -> String {
-    STANDARD.encode(pem)
+/// cdi-apiserver: aggregated API server and webhooks.
+pub(super) fn server<'a>(config: &'a Config, pem: &'a str) -> Server<'a> {
+    Server {
+        service: API_SERVICE,
+        namespace: &config.namespace,
+        pem,
+    }
 }
 
 /// The services in front of cdi-apiserver and cdi-uploadproxy.
@@ -67,15 +68,6 @@ pub(super) const BUNDLES: [&str; 4] = [
     names::UPLOAD_CLIENT_CA_BUNDLE,
 ];
 
-/// A certificate and its key.
-pub(super) fn tls_secret(config: &Config, name: &str, certificate: &str, key: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
-        "metadata": { "name": name, "namespace": config.namespace },
-        "data": { "tls.crt": STANDARD.encode(certificate), "tls.key": STANDARD.encode(key) }
-    })
-}
-
 /// Names of the aggregated APIs, one for each version of upload tokens.
 #[must_use]
 pub fn api_service_names() -> Vec<String> {
@@ -84,25 +76,10 @@ pub fn api_service_names() -> Vec<String> {
 }
 
 /// Upload tokens, in each served version.
-pub(super) fn api_services(config: &Config, pem: &str) -> Vec<Value> {
-    let all = api_service_names().into_iter().zip(upload::VERSIONS);
-    all.enumerate()
-        .map(|(place, (name, version))| {
-            json!({
-                "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
-                "metadata": { "name": name, "labels": { names::COMPONENT_LABEL: API_SERVICE } },
-                "spec": {
-                    "group": names::UPLOAD_GROUP,
-                    "version": version,
-                    "groupPriorityMinimum": 1000,
-                    // Higher is preferred: the first version is.
-                    "versionPriority": 15 - place,
-                    "caBundle": ca_bundle(pem),
-                    "service": {
-                        "name": API_SERVICE, "namespace": config.namespace, "port": SERVICE_PORT
-                    }
-                }
-            })
-        })
-        .collect()
+pub(super) fn api_services(server: &Server<'_>) -> Vec<Value> {
+    let mut all = server.api_services(names::UPLOAD_GROUP, &upload::VERSIONS);
+    for object in &mut all {
+        object["metadata"]["labels"] = json!({ names::COMPONENT_LABEL: API_SERVICE });
+    }
+    all
 }

@@ -9,6 +9,9 @@ use api::upload;
 use serde_json::{Value, json};
 
 use super::Config;
+use crate::operate::rbac::{
+    account, aggregate, cluster_binding, cluster_role, front_proxy, group, leases, role, rule,
+};
 
 /// Service account of cdi-apiserver.
 pub(super) const API_ACCOUNT: &str = "cdi-apiserver";
@@ -17,59 +20,31 @@ pub(super) const CONTROLLER_ACCOUNT: &str = "cdi-sa";
 /// Service account of cdi-uploadproxy.
 pub(super) const PROXY_ACCOUNT: &str = "cdi-uploadproxy";
 
-/// Group of the rules about roles.
-const RBAC: &str = "rbac.authorization.k8s.io";
 /// Read.
 const READ: [&str; 3] = ["get", "list", "watch"];
 
 /// All accounts, roles and bindings.
 pub(super) fn objects(config: &Config) -> Vec<Value> {
+    let namespace = &config.namespace;
     let mut objects = user_roles();
-    for (account, rules) in [
+    for (name, rules) in [
         (API_ACCOUNT, api_rules()),
         (CONTROLLER_ACCOUNT, controller_rules()),
         (PROXY_ACCOUNT, proxy_rules()),
     ] {
-        objects.push(json!({
-            "apiVersion": "v1", "kind": "ServiceAccount",
-            "metadata": { "name": account, "namespace": config.namespace }
-        }));
-        objects.push(cluster_role(account, &json!({}), &rules));
-        objects.push(cluster_binding(
-            account,
-            &[account_subject(config, account)],
-        ));
+        objects.extend(account(namespace, name, &rules));
     }
     // The key that signs tokens: made once, and read again by every replica.
-    objects.extend(role(
-        config,
-        API_ACCOUNT,
-        &[
-            json!({
-                "apiGroups": [""], "resources": ["secrets"],
-                "resourceNames": ["cdi-api-signing-key"], "verbs": ["get"]
-            }),
-            rule("", &["secrets"], &["create"]),
-        ],
-    ));
-    objects.extend(role(
-        config,
-        CONTROLLER_ACCOUNT,
-        &[
-            // Leader election.
-            rule(
-                "coordination.k8s.io",
-                &["leases"],
-                &["get", "create", "patch"],
-            ),
-        ],
-    ));
+    let key = [
+        json!({
+            "apiGroups": [""], "resources": ["secrets"],
+            "resourceNames": ["cdi-api-signing-key"], "verbs": ["get"]
+        }),
+        rule("", &["secrets"], &["create"]),
+    ];
+    objects.extend(role(namespace, API_ACCOUNT, &key));
+    objects.extend(role(namespace, CONTROLLER_ACCOUNT, &[leases()]));
     objects
-}
-
-/// A rule from its lists.
-fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
-    json!({ "apiGroups": [group], "resources": resources, "verbs": verbs })
 }
 
 fn api_rules() -> Vec<Value> {
@@ -83,12 +58,7 @@ fn api_rules() -> Vec<Value> {
             &["subjectaccessreviews"],
             &["create"],
         ),
-        json!({
-            "apiGroups": [""], "resources": ["configmaps"],
-            // How the API server's front proxy proves itself.
-            "resourceNames": ["extension-apiserver-authentication"],
-            "verbs": READ
-        }),
+        front_proxy(),
     ]
 }
 
@@ -205,8 +175,6 @@ fn user_roles() -> Vec<Value> {
         &["cdiconfigs", "objecttransfers", "storageprofiles"],
     ]
     .concat();
-    let aggregate = |to: &str| json!({ format!("{RBAC}/aggregate-to-{to}"): "true" });
-    let group = |name: &str| json!({ "kind": "Group", "apiGroup": RBAC, "name": name });
     vec![
         cluster_role("cdi.kubevirt.io:admin", &aggregate("admin"), &use_all),
         cluster_role("cdi.kubevirt.io:edit", &aggregate("edit"), &use_all),
@@ -228,42 +196,5 @@ fn user_roles() -> Vec<Value> {
                 group("system:serviceaccount"),
             ],
         ),
-    ]
-}
-
-fn cluster_role(name: &str, labels: &Value, rules: &[Value]) -> Value {
-    json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-        "metadata": { "name": name, "labels": labels },
-        "rules": rules
-    })
-}
-
-fn cluster_binding(name: &str, subjects: &[Value]) -> Value {
-    json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-        "metadata": { "name": name },
-        "roleRef": { "apiGroup": RBAC, "kind": "ClusterRole", "name": name },
-        "subjects": subjects
-    })
-}
-
-fn account_subject(config: &Config, account: &str) -> Value {
-    json!({ "kind": "ServiceAccount", "name": account, "namespace": config.namespace })
-}
-
-/// What an account may do in the namespace only.
-fn role(config: &Config, account: &str, rules: &[Value]) -> [Value; 2] {
-    let metadata = json!({ "name": account, "namespace": config.namespace });
-    [
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
-            "metadata": metadata, "rules": rules
-        }),
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
-            "roleRef": { "apiGroup": RBAC, "kind": "Role", "name": account },
-            "subjects": [account_subject(config, account)]
-        }),
     ]
 }

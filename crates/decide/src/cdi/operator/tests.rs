@@ -3,6 +3,7 @@
 
 use super::status::Progress;
 use super::*;
+use crate::operate::checks::{self, find};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -32,28 +33,10 @@ fn rendered() -> Rendered {
     render(&config(), &cdi(json!({})), &["PEM".to_owned()])
 }
 
-fn find<'a>(rendered: &'a Rendered, kind: &str, name: &str) -> &'a Value {
-    rendered
-        .all()
-        .find(|object| object["kind"] == kind && object["metadata"]["name"] == name)
-        .unwrap_or_else(|| panic!("no {kind} {name}"))
-}
-
 #[test]
 fn every_object_is_labelled_unique_and_of_a_managed_kind() {
     let rendered = rendered();
-    let keys: BTreeSet<Key> = rendered.all().map(Key::of).collect();
-    assert_eq!(keys.len(), rendered.all().count());
-    for object in rendered.all() {
-        let key = Key::of(object);
-        assert_eq!(
-            object["metadata"]["labels"][MANAGED_BY_LABEL], MANAGER,
-            "{key:?}"
-        );
-        let managed = MANAGED.iter().find(|kind| kind.has(&key));
-        let managed = managed.unwrap_or_else(|| panic!("{key:?} is of no managed kind"));
-        assert_eq!(managed.namespaced, key.namespace.is_some(), "{key:?}");
-    }
+    let keys = checks::keys(&rendered, &MANAGED, MANAGER);
     assert!(!keys.iter().any(|key| key.name == "cdis.cdi.kubevirt.io"));
 }
 
@@ -282,57 +265,11 @@ fn the_config_tells_what_holds() {
 
 const MANIFEST: &str = include_str!("../../../../../manifests/cdi-operator.yaml.j2");
 
-fn own_rules() -> Vec<Value> {
-    MANIFEST
-        .split("\n---\n")
-        .filter(|document| {
-            document.contains("\nkind: ClusterRole\n") || document.contains("\nkind: Role\n")
-        })
-        .map(|document| document.replace("{{ cdi_namespace }}", "cdi"))
-        .flat_map(|document| {
-            let role: Value = serde_yaml::from_str(&document).unwrap();
-            role["rules"].as_array().unwrap().clone()
-        })
-        .collect()
-}
-
-/// RBAC refuses a grant of more than one holds: every rule rendered here must
-/// be covered by the operator's own rules in its manifest.
 #[test]
 fn the_operator_may_grant_what_it_renders() {
-    let own = own_rules();
-    let strings = |list: &Value| -> Vec<String> {
-        let list = list.as_array().cloned().unwrap_or_default();
-        list.iter()
-            .map(|one| one.as_str().unwrap().to_owned())
-            .collect()
-    };
-    let mut missing = Vec::new();
-    let rendered = rendered();
-    for role in rendered.all().filter(|object| object["rules"].is_array()) {
-        for rule in role["rules"].as_array().unwrap() {
-            for group in strings(&rule["apiGroups"]) {
-                for resource in strings(&rule["resources"]) {
-                    for verb in strings(&rule["verbs"]) {
-                        let covered = own.iter().any(|held| {
-                            let names = strings(&held["resourceNames"]);
-                            strings(&held["apiGroups"]).contains(&group)
-                                && strings(&held["resources"]).contains(&resource)
-                                && strings(&held["verbs"]).contains(&verb)
-                                && (names.is_empty() || names == strings(&rule["resourceNames"]))
-                        });
-                        if !covered {
-                            missing.push(format!(
-                                "{}: {verb} {resource}.{group}",
-                                role["metadata"]["name"]
-                            ));
-                        }
-                    }
-                }
-            }
-        }
-    }
-    assert!(missing.is_empty(), "{missing:#?}");
+    let namespace = ("cdi_namespace", "cdi");
+    let own = checks::documents(MANIFEST, &["ClusterRole", "Role"], namespace);
+    checks::may_grant(&own, &rendered());
 }
 
 /// Secrets of users hold passwords. The kubelet mounts what a pod needs; a
@@ -353,5 +290,20 @@ fn no_program_may_read_users_secrets() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn settings_that_are_taken_back_leave_no_empty_map() {
+    for (spec, registries) in [
+        (json!({}), json!([])),
+        (json!({ "config": { "featureGates": ["A"] } }), json!([])),
+        (
+            json!({ "config": { "insecureRegistries": ["a"] } }),
+            json!(["a"]),
+        ),
+    ] {
+        let object = cdi_config(&config(), &cdi(spec));
+        assert_eq!(object["spec"]["insecureRegistries"], registries);
     }
 }

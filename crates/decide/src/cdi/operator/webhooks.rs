@@ -9,8 +9,9 @@ use api::cdi::names;
 use serde_json::{Value, json};
 
 use super::Config;
-use super::endpoints::{API_SERVICE, SERVICE_PORT, ca_bundle};
+use super::endpoints::API_SERVICE;
 use super::rbac::CONTROLLER_ACCOUNT;
+use crate::operate::reach::{Server, Webhook};
 
 /// One configuration with its one webhook.
 struct Hook {
@@ -106,7 +107,7 @@ const HOOKS: [Hook; 7] = [
 ];
 
 /// All configurations.
-pub(super) fn objects(config: &Config, pem: &str) -> Vec<Value> {
+pub(super) fn objects(config: &Config, server: &Server<'_>) -> Vec<Value> {
     HOOKS
         .iter()
         .map(|hook| {
@@ -116,49 +117,36 @@ pub(super) fn objects(config: &Config, pem: &str) -> Vec<Value> {
                     "name": hook.configuration,
                     "labels": { names::COMPONENT_LABEL: API_SERVICE }
                 },
-                "webhooks": [webhook(hook, config, pem)]
+                "webhooks": [webhook(hook, config, server)]
             })
         })
         .collect()
 }
 
-fn webhook(hook: &Hook, config: &Config, pem: &str) -> Value {
-    json!({
-        "name": hook.name,
-        "admissionReviewVersions": ["v1"],
-        "sideEffects": "None",
-        "failurePolicy": hook.policy,
-        "timeoutSeconds": 10,
-        "clientConfig": {
-            "caBundle": ca_bundle(pem),
-            "service": {
-                "name": API_SERVICE, "namespace": config.namespace,
-                "path": hook.path, "port": SERVICE_PORT
-            }
-        },
-        "matchConditions": conditions(hook, config),
-        "rules": [{
+fn webhook(hook: &Hook, config: &Config, server: &Server<'_>) -> Value {
+    server.webhook(&Webhook {
+        name: hook.name,
+        path: hook.path,
+        policy: hook.policy,
+        spared: spared(hook, config),
+        rule: json!({
             "apiGroups": [names::GROUP],
             "apiVersions": [names::VERSION],
             "operations": hook.operations,
             "resources": hook.resources,
             "scope": hook.scope
-        }]
+        }),
     })
 }
 
-/// Which requests a webhook is asked about: all, but for changes that
+/// Which updates a webhook is asked about: all, but for changes that
 /// cdi-deployment makes. It labels and finalizes objects that users made and
 /// that were looked at then; a cdi-apiserver that is away must not stop it.
-fn conditions(hook: &Hook, config: &Config) -> Value {
-    if !hook.operations.contains(&"UPDATE") {
-        return json!([]);
-    }
-    json!([{
-        "name": "not-an-update-of-our-own",
-        "expression": format!(
-            "request.operation != 'UPDATE' || request.userInfo.username != 'system:serviceaccount:{}:{CONTROLLER_ACCOUNT}'",
+fn spared(hook: &Hook, config: &Config) -> Option<String> {
+    hook.operations.contains(&"UPDATE").then(|| {
+        format!(
+            "request.userInfo.username != 'system:serviceaccount:{}:{CONTROLLER_ACCOUNT}'",
             config.namespace
         )
-    }])
+    })
 }

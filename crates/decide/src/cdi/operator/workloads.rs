@@ -1,8 +1,4 @@
 //! The pods: cdi-apiserver, cdi-deployment and cdi-uploadproxy.
-//!
-//! A startup probe looks every second, so that a pod counts as soon as it
-//! works; readiness and liveness are then looked at rarely, because a probe of
-//! an idle program is most of what it does.
 
 use api::cdi::{CDI, CdiNodePlacement, names};
 use serde_json::{Value, json};
@@ -10,6 +6,7 @@ use serde_json::{Value, json};
 use super::Config;
 use super::endpoints::POD_PORT;
 use super::rbac::{API_ACCOUNT, CONTROLLER_ACCOUNT, PROXY_ACCOUNT};
+use crate::operate::pods::{PRIORITY, Pod, USER, args, place, unprivileged};
 
 /// Tokens and admission.
 pub(super) const API: &str = "cdi-apiserver";
@@ -20,12 +17,8 @@ pub const DEPLOYMENTS: [&str; 3] = [API, names::CONTROLLER, names::UPLOAD_PROXY]
 const CERTS_DIR: &str = "/var/run/certs";
 /// Plain HTTP port for probes and metrics of cdi-deployment.
 const HEALTH_PORT: u16 = 8080;
-/// User of programs that need no privilege.
-const USER: u32 = 1001;
-/// Priority class that the operator's manifest makes.
-const PRIORITY: &str = "kubevirt-cluster-critical";
-/// What one program is expected to use, with room to spare.
-const MEMORY_REQUEST: &str = "16Mi";
+/// What one program is expected to use.
+const CPU_REQUEST: &str = "5m";
 
 /// What sets one program apart from another.
 struct Program {
@@ -95,22 +88,24 @@ pub(super) fn objects(config: &Config, cdi: &CDI) -> Vec<Value> {
     .collect()
 }
 
-fn args(pairs: &[(&str, &str)]) -> Vec<String> {
-    pairs
-        .iter()
-        .flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()])
-        .collect()
-}
-
 fn deployment(config: &Config, cdi: &CDI, program: &Program) -> Value {
     let labels = json!({
         names::COMPONENT_LABEL: program.name,
         names::APP_LABEL: names::APP,
         "app.kubernetes.io/component": "storage",
     });
-    let placement = cdi.spec.infra.as_ref().map(|infra| &infra.placement);
     let mut pod = pod(config, cdi, program);
-    place(&mut pod, placement);
+    unprivileged(&mut pod);
+    // What the kubelet mounts is the program's to read.
+    pod["securityContext"]["fsGroup"] = json!(USER);
+    if let Some(infra) = &cdi.spec.infra {
+        let CdiNodePlacement {
+            node_selector,
+            affinity,
+            tolerations,
+        } = &infra.placement;
+        place(&mut pod, node_selector, affinity.as_ref(), tolerations);
+    }
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": { "name": program.name, "namespace": config.namespace, "labels": labels },
@@ -124,14 +119,6 @@ fn deployment(config: &Config, cdi: &CDI, program: &Program) -> Value {
 }
 
 fn pod(config: &Config, cdi: &CDI, program: &Program) -> Value {
-    let (port, scheme) = program.health;
-    let probe = |path: &str, period: u32, timeout: u32, failures: u32| {
-        json!({
-            "httpGet": { "path": path, "port": port, "scheme": scheme },
-            "periodSeconds": period, "timeoutSeconds": timeout, "failureThreshold": failures
-        })
-    };
-    let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     let mount = |name: &str| json!({ "name": name, "mountPath": format!("{CERTS_DIR}/{name}"), "readOnly": true });
     let mut mounts = Vec::new();
     let mut volumes = Vec::new();
@@ -147,62 +134,22 @@ fn pod(config: &Config, cdi: &CDI, program: &Program) -> Value {
         mounts.push(mount(bundle));
         volumes.push(json!({ "name": bundle, "configMap": { "name": bundle } }));
     }
-    json!({
-        "serviceAccountName": program.account,
-        "enableServiceLinks": false,
-        "priorityClassName": cdi.spec.priority_class.as_deref().unwrap_or(PRIORITY),
-        "terminationGracePeriodSeconds": 10,
-        "nodeSelector": { "kubernetes.io/os": "linux" },
-        "tolerations": [
-            { "key": "CriticalAddonsOnly", "operator": "Exists" },
-            { "key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule" }
+    let pod = Pod {
+        name: program.name,
+        account: program.account,
+        priority: cdi.spec.priority_class.as_deref().unwrap_or(PRIORITY),
+        image: &config.image,
+        pull_policy: cdi.spec.image_pull_policy.as_deref(),
+        command: program.command,
+        args: &program.args,
+        fields: &[
+            ("POD_NAME", "metadata.name"),
+            ("POD_NAMESPACE", "metadata.namespace"),
         ],
-        "securityContext": {
-            "runAsNonRoot": true, "runAsUser": USER, "fsGroup": USER,
-            "seccompProfile": { "type": "RuntimeDefault" }
-        },
-        "containers": [{
-            "name": program.name,
-            "image": config.image,
-            "imagePullPolicy": cdi.spec.image_pull_policy.as_deref().unwrap_or("IfNotPresent"),
-            "command": [format!("/usr/bin/{}", program.command)],
-            "args": program.args,
-            "env": [
-                field("POD_NAME", "metadata.name"),
-                field("POD_NAMESPACE", "metadata.namespace"),
-                // One allocator arena and early trimming: these programs have
-                // one thread and are idle most of the time.
-                { "name": "MALLOC_ARENA_MAX", "value": "1" },
-                { "name": "MALLOC_TRIM_THRESHOLD_", "value": "65536" },
-            ],
-            "ports": [{ "name": "metrics", "containerPort": port, "protocol": "TCP" }],
-            "startupProbe": probe("/readyz", 1, 5, 120),
-            "readinessProbe": probe("/readyz", 30, 5, 2),
-            "livenessProbe": probe("/healthz", 60, 10, 3),
-            "resources": { "requests": { "cpu": "5m", "memory": MEMORY_REQUEST } },
-            "securityContext": {
-                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
-                "capabilities": { "drop": ["ALL"] }
-            },
-            "terminationMessagePolicy": "FallbackToLogsOnError",
-            "volumeMounts": mounts,
-        }],
-        "volumes": volumes,
-    })
-}
-
-/// The user's placement: labels and tolerations are added, affinity is his.
-fn place(pod: &mut Value, placement: Option<&CdiNodePlacement>) {
-    let Some(placement) = placement else {
-        return;
+        health: program.health,
+        cpu: CPU_REQUEST,
+        mounts,
+        volumes,
     };
-    for (label, value) in &placement.node_selector {
-        pod["nodeSelector"][label] = json!(value);
-    }
-    if let Some(affinity) = &placement.affinity {
-        pod["affinity"] = json!(affinity);
-    }
-    if let Value::Array(tolerations) = &mut pod["tolerations"] {
-        tolerations.extend(placement.tolerations.iter().map(|one| json!(one)));
-    }
+    pod.spec()
 }
