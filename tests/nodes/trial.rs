@@ -19,16 +19,21 @@ fn state(node: &EdgeNode) -> String {
     .expect_ok("state of the node")
 }
 
+/// The state of a node on which a trial leaves nothing: the module stays once it was loaded, and so does the journal's
+/// directory.
+fn settled(node: &EdgeNode) -> String {
+    let _ = node
+        .ssh("modprobe vfio-pci; mkdir -p /var/lib/edgevirt/probe")
+        .expect_ok("modprobe");
+    state(node)
+}
+
 #[test]
 fn a_trial_opens_a_virtual_function_and_puts_everything_back() {
     let testbed = Testbed::open().unwrap();
     let asks = &testbed.variant("full").unwrap().asks;
     attempt::on("full", |node| {
-        // The module stays once it was loaded; so does the directory of the journal.
-        let _ = node
-            .ssh("modprobe vfio-pci; mkdir -p /var/lib/edgevirt/probe")
-            .expect_ok("modprobe");
-        let before = state(node);
+        let before = settled(node);
         let hosts = [("full", preflight::host(node, asks))];
         let report = preflight::run(node.dir(), &hosts, &["--probe"]);
         let found = report.worst("full");
@@ -47,10 +52,7 @@ fn a_trial_that_was_killed_is_undone_by_the_next_run() {
     let testbed = Testbed::open().unwrap();
     let asks = &testbed.variant("full").unwrap().asks;
     attempt::on("full", |node| {
-        let _ = node
-            .ssh("modprobe vfio-pci; mkdir -p /var/lib/edgevirt/probe")
-            .expect_ok("modprobe");
-        let before = state(node);
+        let before = settled(node);
         let hosts = [("full", preflight::host(node, asks))];
 
         // Whoever watches is faster than any way to be told from outside.

@@ -13,15 +13,14 @@
 //! A child of its own, because a vCPU that hangs in the kernel may be stopped
 //! by nothing less, and must not stop us.
 
+mod guest;
+mod programs;
+
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use kvm_bindings::{
-    KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_regs, kvm_segment, kvm_sregs,
-    kvm_userspace_memory_region,
-};
-use kvm_ioctls::{Cap, Kvm, VcpuExit, VcpuFd};
+use kvm_ioctls::Kvm;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
@@ -29,24 +28,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// API version of every kernel since 2.6.22 (Documentation/virt/kvm/api.rst, 4.1).
 const API_VERSION: i32 = 12;
-/// Memory of the probe's guests, bytes.
-const MEMORY: usize = 0x20_0000;
-/// Where their code is.
-const CODE: u64 = 0x1000;
-/// Port on which they speak.
-const PORT: u16 = 0x10;
-/// Additions of the long-mode guest, three instructions each.
-const ADDITIONS: u64 = 20_000;
-/// In this much time of its own a processor does them with a wide margin: they are
-/// 60,000 instructions, 0.06 ms at 1 GHz; QEMU's own translator needs less than 1 ms,
-/// and KVM that interprets 60 ms.
-const FAST: Duration = Duration::from_millis(10);
 /// The time limit is prolonged by the time the guests had to wait for a processor,
 /// at most to this multiple of it.
 const PATIENCE: u32 = 3;
-/// Exits a guest may need; more mean that it does not get anywhere.
-const MAX_EXITS: usize = 64;
-
 /// Begins the line that the child writes before it runs a guest.
 const BEGUN: &str = "run ";
 /// Begins the line that it writes after a step that worked.
@@ -390,9 +374,9 @@ fn run_guests(progress: &mut impl Write) -> KvmVerdict {
     drop(vm);
     tell(DONE, &CREATE_VCPU);
     let guests: [(&str, GuestRun); 3] = [
-        (REAL_MODE, real_mode),
-        (LONG_MODE, long_mode),
-        (TIMER, timer),
+        (REAL_MODE, programs::real_mode),
+        (LONG_MODE, programs::long_mode),
+        (TIMER, programs::timer),
     ];
     for (name, guest) in guests {
         tell(BEGUN, &name);
@@ -402,321 +386,6 @@ fn run_guests(progress: &mut impl Write) -> KvmVerdict {
         tell(DONE, &name);
     }
     KvmVerdict::Works
-}
-
-/// Says its byte and halts.
-fn real_mode(kvm: &Kvm) -> Result<(), String> {
-    // mov al, 0x42; out 0x10, al; hlt
-    let code = [0xb0, 0x42, 0xe6, 0x10, 0xf4];
-    let mut guest = Guest::new(kvm, &code, false)?;
-    guest.enter_real_mode()?;
-    guest.expect_said(&[0x42])?;
-    guest.expect_halt()
-}
-
-/// Adds up 1 to [`ADDITIONS`] in 64-bit registers under 4-level paging, fast.
-///
-/// Where the processor lends KVM no virtualization, KVM may still interpret
-/// each instruction (about one in a microsecond was seen): a small guest then
-/// passes and Linux seems to hang. So the processor time that it takes is measured,
-/// at best of three: waiting for a busy machine does not count, but there a
-/// hypervisor below may be slow once.
-fn long_mode(kvm: &Kvm) -> Result<(), String> {
-    let mut best = Duration::MAX;
-    for _ in 0..3 {
-        best = best.min(add_up(kvm)?);
-        if best <= FAST {
-            return Ok(());
-        }
-    }
-    Err(format!(
-        "{} instructions took {} ms of a processor, expected at most {} ms: the guest is interpreted, not run by the processor",
-        ADDITIONS * 3,
-        best.as_millis(),
-        FAST.as_millis()
-    ))
-}
-
-fn add_up(kvm: &Kvm) -> Result<Duration, String> {
-    let count = u32::try_from(ADDITIONS).unwrap_or_default().to_le_bytes();
-    let code = [
-        0x48, 0x31, 0xc0, // xor rax, rax
-        0x48, 0xc7, 0xc1, count[0], count[1], count[2], count[3], // mov rcx, ADDITIONS
-        0x48, 0x01, 0xc8, // add rax, rcx
-        0x48, 0xff, 0xc9, // dec rcx
-        0x75, 0xf8, // jnz to the addition
-        0x48, 0xc1, 0xe8, 0x08, // shr rax, 8: needs more than 32 bits
-        0xe7, 0x10, // out 0x10, eax
-        0xf4, // hlt
-    ];
-    let sum = ADDITIONS * (ADDITIONS + 1) / 2;
-    let said = u32::try_from((sum >> 8) & 0xffff_ffff).unwrap_or_default();
-    let mut guest = Guest::new(kvm, &code, false)?;
-    guest.enter_long_mode()?;
-    let begin = processor_time()?;
-    guest.expect_said(&said.to_le_bytes())?;
-    let took = processor_time()?.saturating_sub(begin);
-    guest.expect_halt()?;
-    Ok(took)
-}
-
-/// Processor time that this thread had, that of its guests included.
-fn processor_time() -> Result<Duration, String> {
-    let mut time = nix::libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    #[allow(unsafe_code)]
-    // SAFETY: `time` is a live timespec that the kernel fills in.
-    let result =
-        unsafe { nix::libc::clock_gettime(nix::libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    if result != 0 {
-        return Err(format!("clock_gettime: {}", io::Error::last_os_error()));
-    }
-    Ok(Duration::new(
-        u64::try_from(time.tv_sec).unwrap_or_default(),
-        u32::try_from(time.tv_nsec).unwrap_or_default(),
-    ))
-}
-
-/// Programs interrupt controller and timer as a BIOS would, halts, and is woken.
-fn timer(kvm: &Kvm) -> Result<(), String> {
-    if !kvm.check_extension(Cap::Irqchip) || !kvm.check_extension(Cap::Pit2) {
-        return Err("KVM has no interrupt controller or timer".to_owned());
-    }
-    let code = [
-        0xb0, 0x11, 0xe6, 0x20, // 8259: initialise, edge-triggered, cascaded
-        0xb0, 0x08, 0xe6, 0x21, // vectors from 8
-        0xb0, 0x04, 0xe6, 0x21, // slave at 2
-        0xb0, 0x01, 0xe6, 0x21, // 8086 mode
-        0xb0, 0xfe, 0xe6, 0x21, // only line 0
-        0xb0, 0x34, 0xe6, 0x43, // 8254: counter 0, rate generator
-        0xb0, 0x00, 0xe6, 0x40, // every 0x1000 ticks, 3.4 ms
-        0xb0, 0x10, 0xe6, 0x40, //
-        0xfb, // sti
-        0xf4, // hlt
-        0xeb, 0xfd, // and again
-    ];
-    // mov al, 0x77; out 0x10, al; hlt
-    let handler = [0xb0, 0x77, 0xe6, 0x10, 0xf4];
-    const HANDLER: usize = 0x1100;
-    let mut guest = Guest::new(kvm, &code, true)?;
-    guest.memory.write(HANDLER, &handler)?;
-    // Real-mode vector 8: offset, then segment 0.
-    let offset = u16::try_from(HANDLER).unwrap_or_default().to_le_bytes();
-    guest.memory.write(8 * 4, &[offset[0], offset[1], 0, 0])?;
-    guest.enter_real_mode()?;
-    guest.expect_said(&[0x77])
-}
-
-/// Guest memory: anonymous, ours as long as the guest.
-struct Memory {
-    address: *mut std::ffi::c_void,
-}
-
-impl Memory {
-    fn new() -> Result<Self, String> {
-        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
-        #[allow(unsafe_code)]
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice
-        // replaces nothing.
-        let address = unsafe {
-            mmap_anonymous(
-                std::ptr::null_mut(),
-                MEMORY,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )
-        }
-        .map_err(|error| format!("mapping guest memory: {error}"))?;
-        Ok(Self { address })
-    }
-
-    fn write(&self, at: usize, bytes: &[u8]) -> Result<(), String> {
-        if at.checked_add(bytes.len()).is_none_or(|end| end > MEMORY) {
-            return Err(format!("{at:#x} is outside of guest memory"));
-        }
-        #[allow(unsafe_code)]
-        // SAFETY: the range was just checked to lie inside of the mapping,
-        // which is writable and which no Rust reference points into.
-        unsafe {
-            std::ptr::copy_nonoverlapping(
-                bytes.as_ptr(),
-                self.address.cast::<u8>().add(at),
-                bytes.len(),
-            );
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        #[allow(unsafe_code)]
-        // SAFETY: the mapping is ours and the guest that used it is gone: the
-        // vCPU and VM descriptors are dropped before (order of the fields).
-        let unmapped = unsafe { rustix::mm::munmap(self.address, MEMORY) };
-        debug_assert!(unmapped.is_ok());
-    }
-}
-
-struct Guest {
-    vcpu: VcpuFd,
-    _vm: kvm_ioctls::VmFd,
-    memory: Memory,
-}
-
-impl Guest {
-    fn new(kvm: &Kvm, code: &[u8], interrupts: bool) -> Result<Self, String> {
-        let vm = kvm
-            .create_vm()
-            .map_err(|error| format!("KVM_CREATE_VM: {error}"))?;
-        // Intel processors without unrestricted guest need a task state segment to run real mode.
-        vm.set_tss_address(0xfffb_d000)
-            .map_err(|error| format!("KVM_SET_TSS_ADDR: {error}"))?;
-        if interrupts {
-            vm.create_irq_chip()
-                .map_err(|error| format!("KVM_CREATE_IRQCHIP: {error}"))?;
-            let pit = kvm_pit_config {
-                flags: KVM_PIT_SPEAKER_DUMMY,
-                ..kvm_pit_config::default()
-            };
-            vm.create_pit2(pit)
-                .map_err(|error| format!("KVM_CREATE_PIT2: {error}"))?;
-        }
-        let memory = Memory::new()?;
-        memory.write(usize::try_from(CODE).unwrap_or_default(), code)?;
-        let region = kvm_userspace_memory_region {
-            slot: 0,
-            flags: 0,
-            guest_phys_addr: 0,
-            memory_size: MEMORY as u64,
-            userspace_addr: memory.address as u64,
-        };
-        #[allow(unsafe_code)]
-        // SAFETY: the region is a mapping of that size which lives as long as
-        // the VM: both are fields of the guest.
-        unsafe { vm.set_user_memory_region(region) }
-            .map_err(|error| format!("KVM_SET_USER_MEMORY_REGION: {error}"))?;
-        let vcpu = vm
-            .create_vcpu(0)
-            .map_err(|error| format!("KVM_CREATE_VCPU: {error}"))?;
-        Ok(Self {
-            vcpu,
-            _vm: vm,
-            memory,
-        })
-    }
-
-    fn enter_real_mode(&mut self) -> Result<(), String> {
-        let mut sregs = self.sregs()?;
-        for segment in [
-            &mut sregs.cs,
-            &mut sregs.ds,
-            &mut sregs.es,
-            &mut sregs.ss,
-            &mut sregs.fs,
-            &mut sregs.gs,
-        ] {
-            segment.base = 0;
-            segment.selector = 0;
-        }
-        self.begin(&sregs)
-    }
-
-    fn enter_long_mode(&mut self) -> Result<(), String> {
-        // One entry at each level: the first 1 GiB in pages of 2 MiB (AMD64 manual 2, 5.3).
-        const PRESENT_WRITE: u64 = 0b11;
-        const LARGE: u64 = 1 << 7;
-        let (top, upper, lower) = (0x9000_usize, 0xa000_usize, 0xb000_usize);
-        self.memory
-            .write(top, &(upper as u64 | PRESENT_WRITE).to_le_bytes())?;
-        self.memory
-            .write(upper, &(lower as u64 | PRESENT_WRITE).to_le_bytes())?;
-        self.memory
-            .write(lower, &(PRESENT_WRITE | LARGE).to_le_bytes())?;
-        let mut sregs = self.sregs()?;
-        let code = kvm_segment {
-            base: 0,
-            limit: 0xffff_ffff,
-            selector: 8,
-            type_: 11,
-            present: 1,
-            s: 1,
-            l: 1,
-            g: 1,
-            ..kvm_segment::default()
-        };
-        let data = kvm_segment {
-            selector: 16,
-            type_: 3,
-            l: 0,
-            db: 1,
-            ..code
-        };
-        sregs.cs = code;
-        (sregs.ds, sregs.es, sregs.ss, sregs.fs, sregs.gs) = (data, data, data, data, data);
-        sregs.cr3 = top as u64;
-        sregs.cr4 |= 1 << 5; // PAE
-        sregs.cr0 |= (1 << 31) | 1; // PG, PE
-        sregs.efer |= (1 << 8) | (1 << 10); // LME, LMA
-        self.begin(&sregs)
-    }
-
-    fn sregs(&self) -> Result<kvm_sregs, String> {
-        self.vcpu
-            .get_sregs()
-            .map_err(|error| format!("KVM_GET_SREGS: {error}"))
-    }
-
-    fn begin(&self, sregs: &kvm_sregs) -> Result<(), String> {
-        self.vcpu
-            .set_sregs(sregs)
-            .map_err(|error| format!("KVM_SET_SREGS: {error}"))?;
-        // Bit 1 of the flags is always set.
-        let regs = kvm_regs {
-            rip: CODE,
-            rsp: 0x8000,
-            rflags: 2,
-            ..kvm_regs::default()
-        };
-        self.vcpu
-            .set_regs(&regs)
-            .map_err(|error| format!("KVM_SET_REGS: {error}"))
-    }
-
-    fn expect_said(&mut self, expected: &[u8]) -> Result<(), String> {
-        for _ in 0..MAX_EXITS {
-            match self.vcpu.run() {
-                Ok(VcpuExit::IoOut(PORT, said)) if said == expected => return Ok(()),
-                Ok(VcpuExit::IoOut(PORT, said)) => {
-                    return Err(format!(
-                        "expected it to say {expected:x?}, it said {said:x?}"
-                    ));
-                }
-                // Ports that KVM leaves to us: nothing is there.
-                Ok(VcpuExit::IoOut(..)) => {}
-                Ok(other) => {
-                    return Err(format!(
-                        "expected it to say {expected:x?}, found exit {other:?}"
-                    ));
-                }
-                Err(error) if error.errno() == nix::libc::EINTR => {}
-                Err(error) => return Err(format!("KVM_RUN: {error}")),
-            }
-        }
-        Err(format!(
-            "it left the guest {MAX_EXITS} times and said nothing"
-        ))
-    }
-
-    fn expect_halt(&mut self) -> Result<(), String> {
-        match self.vcpu.run() {
-            Ok(VcpuExit::Hlt) => Ok(()),
-            Ok(other) => Err(format!("expected it to halt, found exit {other:?}")),
-            Err(error) => Err(format!("KVM_RUN: {error}")),
-        }
-    }
 }
 
 #[cfg(test)]
