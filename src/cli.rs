@@ -44,6 +44,9 @@ pub(crate) enum Command {
     Deploy(DeployArgs),
     /// Prove that the control plane of a cluster works.
     Validate(ValidateArgs),
+    /// Say why something does not work, with the evidence and the command that helps.
+    #[command(subcommand)]
+    Doctor(DoctorCommand),
     /// Boot the virtual machine of the walk-through and show its login prompt.
     Demo(DemoArgs),
     /// Virtual machine images in the embedded registry.
@@ -385,4 +388,60 @@ pub(crate) struct DemoArgs {
     /// Seconds until the login prompt must be there.
     #[arg(long, default_value_t = 180, value_name = "SECONDS")]
     pub(crate) timeout: u64,
+}
+
+/// What to examine.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DoctorCommand {
+    /// Images that do not come into claims: CDI's programs, the upload proxy, its address and
+    /// certificate, network policies, a token, storage, and what is stuck. Changes nothing; the
+    /// claim that a token is asked for is taken away again.
+    #[command(
+        after_help = "Exit codes: 0 all passed, 4 warnings, 3 failures or a cluster that does not answer, \
+2 bad usage (a flag, a kubeconfig), 130 interrupted. With --strict warnings exit with 3."
+    )]
+    Cdi(DoctorCdiArgs),
+}
+
+/// Arguments of `doctor cdi`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorCdiArgs {
+    /// Cluster.
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Look at uploads of this namespace only, and ask the token there [default: all, and the
+    /// token in the kubeconfig's namespace].
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// How to print the verdicts.
+    #[arg(long, short, value_enum, default_value_t)]
+    pub(crate) output: DoctorFormat,
+    /// Write the report to a file instead of standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output_file: Option<PathBuf>,
+    /// Warnings are failures.
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+/// How the doctor's verdicts are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DoctorFormat {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs: the document of preflight, without facts.
+    Json,
+    /// For test reports: a case per check.
+    Junit,
+}
+
+impl From<DoctorFormat> for ReportFormat {
+    fn from(format: DoctorFormat) -> Self {
+        match format {
+            DoctorFormat::Table => Self::Table,
+            DoctorFormat::Json => Self::Json,
+            DoctorFormat::Junit => Self::Junit,
+        }
+    }
 }

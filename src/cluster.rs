@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use kube::Client;
 use kube::config::Kubeconfig;
+use kube::{Client, Config};
 
 use crate::cli::ClusterArgs;
 
@@ -75,8 +75,17 @@ fn choose(
 /// # Errors
 /// When there is no kubeconfig, it cannot be read or lacks something, or the cluster does not answer.
 pub(crate) async fn client(args: &ClusterArgs) -> anyhow::Result<Client> {
+    let (config, path) = config(args).await?;
+    ask(&config, &path).await
+}
+
+/// What the kubeconfig says, and its path, the first of several.
+///
+/// # Errors
+/// When there is none, or it cannot be read or lacks something.
+pub(crate) async fn config(args: &ClusterArgs) -> anyhow::Result<(Config, PathBuf)> {
     let mut merged = Kubeconfig::default();
-    let paths = kubeconfigs(args)?;
+    let mut paths = kubeconfigs(args)?;
     for path in &paths {
         let one = Kubeconfig::read_from(path)
             .with_context(|| format!("cannot read the kubeconfig {}", path.display()))?;
@@ -84,16 +93,24 @@ pub(crate) async fn client(args: &ClusterArgs) -> anyhow::Result<Client> {
             .merge(one)
             .with_context(|| format!("cannot use the kubeconfig {}", path.display()))?;
     }
-    let config = kube::Config::from_custom_kubeconfig(merged, &Default::default())
+    let config = Config::from_custom_kubeconfig(merged, &Default::default())
         .await
         .context("the kubeconfig is incomplete")?;
-    let client = kube_kit::client_for(&config)?;
+    Ok((config, paths.swap_remove(0)))
+}
+
+/// A client for the cluster of `config`, which has answered; `path` is where that was read.
+///
+/// # Errors
+/// When a certificate is bad, or the cluster does not answer.
+pub(crate) async fn ask(config: &Config, path: &Path) -> anyhow::Result<Client> {
+    let client = kube_kit::client_for(config)?;
     if let Err(error) = client.apiserver_version().await {
         bail!(
             "the cluster at {} does not answer as one: {} (its address is from {})",
             config.cluster_url,
             kube_kit::reason(&error),
-            paths[0].display()
+            path.display()
         );
     }
     Ok(client)

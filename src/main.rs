@@ -9,6 +9,7 @@ mod cli;
 mod cluster;
 mod demo;
 mod deploy;
+mod doctor;
 mod image;
 mod interrupt;
 mod output;
@@ -45,6 +46,7 @@ fn run(cli: Cli, out: &Output) -> anyhow::Result<ExitCode> {
         Command::Deploy(args) => deploy::run(&settings::load(&args.settings)?, &args, out),
         Command::Validate(args) => validate::run(&args, out),
         Command::Demo(args) => demo::run(&args, out),
+        Command::Doctor(command) => doctor::run(&command, out),
         Command::Image(args) => image::run(args),
     }
 }

@@ -15,7 +15,7 @@ mod gather;
 mod inventory;
 mod live;
 mod nodes;
-mod report;
+pub(crate) mod report;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &PreflightArgs, out: &Output) -> anyhow::Result<ExitCode
             fixing::Outcome::Refused => return Ok(ExitCode::from(EXIT_USAGE)),
         }
     }
-    report::write(args, &nodes, out)?;
+    report::write(&report::Report::of(args, &nodes), &nodes, out)?;
     if cancel.is_cancelled() {
         return Ok(ExitCode::from(interrupt::EXIT));
     }

@@ -142,6 +142,36 @@ fn a_cluster_that_does_not_answer_is_told_with_its_address() {
 }
 
 #[test]
+fn a_doctor_without_a_cluster_says_so_and_ends_as_preflight_does() {
+    let no_file = ["doctor", "cdi", "--kubeconfig", "/no/such/config"];
+    refused(&no_file, &[], 2, &["found none at /no/such/config"]);
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("config");
+    std::fs::write(&config, "no: [yaml").unwrap();
+    let words = ["doctor", "cdi", "--kubeconfig", config.to_str().unwrap()];
+    refused(&words, &[], 2, &["cannot read the kubeconfig"]);
+    // Nothing listens on the discard port.
+    std::fs::write(
+        &config,
+        "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
+         contexts: [{name: a, context: {cluster: a, user: a}}]\n\
+         clusters: [{name: a, cluster: {server: 'https://127.0.0.1:9'}}]\n\
+         users: [{name: a, user: {token: x}}]\n",
+    )
+    .unwrap();
+    let output = edgevirt(dir.path(), &words, &[]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    for word in [
+        "127.0.0.1:9",
+        "Connection refused",
+        config.to_str().unwrap(),
+    ] {
+        assert!(said.contains(word), "expected {word:?} in {said}");
+    }
+}
+
+#[test]
 fn an_image_that_cannot_be_is_refused_before_the_registry_is_asked() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();

@@ -1,6 +1,7 @@
 //! The report: a table for people, or a document of `hardware::report`.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use anyhow::Context;
 use hardware::report::{self, Heading, NodeReport, printable};
@@ -9,30 +10,47 @@ use hardware::{Status, Verdict};
 use crate::cli::{PreflightArgs, ReportFormat};
 use crate::output::{Output, Tone};
 
+/// How a report is written.
+pub(crate) struct Report<'a> {
+    /// What it is about.
+    pub(crate) title: String,
+    /// Warnings are failures.
+    pub(crate) strict: bool,
+    /// Its format.
+    pub(crate) format: ReportFormat,
+    /// Where it goes; `None` for standard output.
+    pub(crate) file: Option<&'a Path>,
+}
+
+impl<'a> Report<'a> {
+    /// As preflight was asked for it.
+    pub(super) fn of(args: &'a PreflightArgs, nodes: &[NodeReport]) -> Self {
+        let names = || nodes.iter().map(|n| n.node.as_str()).collect::<Vec<_>>();
+        Self {
+            title: match &args.nodes.inventory {
+                Some(path) => path.display().to_string(),
+                None => names().join(", "),
+            },
+            strict: args.strict,
+            format: args.output,
+            file: args.output_file.as_deref(),
+        }
+    }
+}
+
 /// Prints the report, or writes it to the file that was named.
-pub(super) fn write(
-    args: &PreflightArgs,
-    nodes: &[NodeReport],
-    out: &Output,
-) -> anyhow::Result<()> {
+pub(crate) fn write(of: &Report<'_>, nodes: &[NodeReport], out: &Output) -> anyhow::Result<()> {
     let heading = Heading {
-        title: match &args.nodes.inventory {
-            Some(path) => path.display().to_string(),
-            None => nodes
-                .iter()
-                .map(|n| n.node.as_str())
-                .collect::<Vec<_>>()
-                .join(", "),
-        },
+        title: of.title.clone(),
         generated: now(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        strict: args.strict,
+        strict: of.strict,
     };
-    let plain = match &args.output_file {
+    let plain = match of.file {
         Some(_) => Output::new(crate::cli::Color::Never, true),
         None => *out,
     };
-    let text = match args.output {
+    let text = match of.format {
         ReportFormat::Table => table(nodes, &plain),
         ReportFormat::Json => {
             serde_json::to_string_pretty(&report::document(nodes, &heading))? + "\n"
@@ -40,7 +58,7 @@ pub(super) fn write(
         ReportFormat::Junit => report::junit(nodes, &heading),
         ReportFormat::Html => report::html(nodes, &heading),
     };
-    match &args.output_file {
+    match of.file {
         None => out.raw(&text),
         Some(path) => {
             std::fs::write(path, text)

@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hardware", &[]),
     ("machine", &["api"]),
     ("decide", &["api", "machine"]),
+    ("diagnose", &["api", "hardware", "machine"]),
     ("host", &[]),
     ("oci", &[]),
     ("probe", &["hardware", "host"]),
@@ -60,14 +61,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("testkit", &["api", "oci"]),
     (
         "edgevirt",
-        &["api", "hardware", "host", "kube-kit", "oci", "probe"],
+        &[
+            "api", "diagnose", "hardware", "host", "kube-kit", "oci", "probe", "trust",
+        ],
     ),
     ("xtask", &["api", "decide", "hardware", "oci", "testkit"]),
     ("bench", &["api", "kube-kit"]),
 ];
 
 /// Crates that are functions over values.
-const PURE: [&str; 4] = ["api", "machine", "decide", "hardware"];
+const PURE: [&str; 5] = ["api", "machine", "decide", "hardware", "diagnose"];
 
 /// Libraries that do I/O or know the time; no pure crate may reach them.
 const IMPURE: [&str; 8] = [
