@@ -25,6 +25,8 @@ fn ask(method: &Method, url: &str, token: Option<&str>, body: Vec<u8>) -> Result
         let host = format!("https://{}", uri.authority().unwrap());
         let mut config = kube::Config::new(host.parse().unwrap());
         config.accept_invalid_certs = true;
+        // A refusal is an answer.
+        config.default_retry = false;
         let client = kube::Client::try_from(config).map_err(|error| error.to_string())?;
         let mut request = Request::builder()
             .method(method)
