@@ -3,9 +3,11 @@
 use std::io::Write;
 
 use serde_json::json;
-use testkit::{Namespace, eventually};
+use testkit::Namespace;
 
-use crate::datavolumes::{create, directory, fails, holds, http, no_workers, random, succeeds};
+use crate::datavolumes::{
+    condition, create, delete, directory, fails, holds, http, no_workers, random, succeeds,
+};
 use crate::fixtures::path;
 use crate::web::Files;
 
@@ -156,7 +158,7 @@ fn each_image_that_lies_fails_with_its_reason_and_reaches_nothing() {
 }
 
 #[test]
-fn an_upload_that_lies_is_refused_and_a_good_one_may_follow() {
+fn an_upload_that_lies_fails_with_its_reason_and_a_new_volume_takes_a_good_one() {
     let ns = Namespace::new("lies");
     let dir = tempfile::tempdir().unwrap();
     let disk = random(1 << 20);
@@ -175,16 +177,14 @@ fn an_upload_that_lies_is_refused_and_a_good_one_may_follow() {
     };
     let said = upload(&bad).expect_err("a data file outside");
     assert!(said.contains("external data file"), "{said}");
-    // What the claim is worth has not changed: nothing.
-    let phase = eventually("the claim waits again", || {
-        let phase = ns.get("dv", "disk")["status"]["phase"].clone();
-        if phase == "UploadReady" {
-            Ok(phase)
-        } else {
-            Err(phase.to_string())
-        }
-    });
-    assert_eq!(phase, "UploadReady");
+    ns.wait_for("dv", "disk", "/status/phase", "Failed");
+    let dv = ns.get("dv", "disk");
+    let ready = condition(&dv, "Ready")["message"].to_string();
+    assert!(ready.contains("external data file"), "{dv}");
+    // Nobody is left waiting for a server that will not come back.
+    let said = upload(&good).expect_err("into a failed one");
+    assert!(said.contains("external data file"), "{said}");
+    delete(&ns, "disk");
     let _ = upload(&good).expect_ok("a good one");
     succeeds(&ns, "disk");
     holds(&ns, "disk", &disk);

@@ -140,8 +140,15 @@ fn a_web_server_behind_an_authority_of_its_own_is_believed_when_that_is_named() 
     create(&ns, &http("unnamed", &url, "16Mi"));
     succeeds(&ns, "named");
     holds(&ns, "named", &raw);
-    let dv = ns.get("dv", "unnamed");
-    assert_ne!(dv["status"]["phase"], "Succeeded", "{dv}");
+    eventually("the doubt is told", || {
+        let dv = ns.get("dv", "unnamed");
+        let message = condition(&dv, "Running")["message"].to_string();
+        if message.contains("certificate") {
+            Ok(())
+        } else {
+            Err(dv["status"].to_string())
+        }
+    });
     delete(&ns, "unnamed");
     no_workers(&ns);
 }

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::cdi::names;
-use api::cdi::names::annotations::{CONTENT_TYPE, POD_PHASE, POD_READY, PVC_PRIME, UPLOAD_TARGET};
+use api::cdi::names::annotations::{
+    CONTENT_TYPE, FATAL_ERROR, POD_PHASE, POD_READY, PVC_PRIME, RUNNING_MESSAGE, UPLOAD_TARGET,
+};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::Api;
 use tokio::time::Instant;
@@ -47,6 +49,16 @@ pub(super) enum NotReady {
         "the upload token is for a PersistentVolumeClaim {0} that was deleted; ask for a new token"
     )]
     Another(String),
+    /// An upload failed in a way that no other one mends.
+    #[error(
+        "PVC {name} can take no upload since one failed: {why}; delete it, with its DataVolume, and upload again"
+    )]
+    Failed {
+        /// The claim.
+        name: String,
+        /// What was wrong with the upload.
+        why: String,
+    },
 }
 
 /// One look at a claim.
@@ -135,6 +147,11 @@ fn look(name: &str, claim: &PersistentVolumeClaim) -> Result<Look, NotReady> {
             source.kind == "VolumeUploadSource" && source.api_group.as_deref() == Some(names::GROUP)
         });
     if populated {
+        if text(POD_PHASE) == "Succeeded" {
+            return Err(NotReady::Rejected(format!(
+                "rejecting Upload Request for PVC {name} that already finished uploading"
+            )));
+        }
         return Ok(match annotations.get(PVC_PRIME) {
             Some(prime) => Look::Prime(prime.clone()),
             None => Look::Wait("it has no PVC' yet".to_owned()),
@@ -153,6 +170,12 @@ fn look(name: &str, claim: &PersistentVolumeClaim) -> Result<Look, NotReady> {
             ));
         }
     };
+    if text(FATAL_ERROR) == "true" {
+        return Err(NotReady::Failed {
+            name: name.to_owned(),
+            why: text(RUNNING_MESSAGE).to_owned(),
+        });
+    }
     match (text(POD_PHASE), text(POD_READY)) {
         ("Succeeded", _) => rejected(format!(
             "rejecting Upload Request for PVC {name} that already finished uploading"
@@ -208,6 +231,18 @@ mod tests {
                 "{annotations:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_claim_whose_upload_failed_for_good_says_why_at_once() {
+        let why = see(&[
+            (UPLOAD_TARGET, ""),
+            (POD_PHASE, "Failed"),
+            (FATAL_ERROR, "true"),
+            (RUNNING_MESSAGE, "a backing file"),
+        ]);
+        let why = why.unwrap_err();
+        assert!(why.contains("since one failed: a backing file;"), "{why}");
     }
 
     #[test]

@@ -120,6 +120,10 @@ impl Proxy {
             Err(error @ NotReady::Another(_)) => {
                 return own(answer::text(401, error.to_string()));
             }
+            // Not a status that clients take for one that passes.
+            Err(error @ NotReady::Failed { .. }) => {
+                return own(answer::text(400, error.to_string()));
+            }
             Err(error @ NotReady::Rejected(_)) => {
                 tracing::info!(namespace = target.namespace, claim = target.name, "{error}");
                 return own(answer::text(503, error.to_string()));
