@@ -104,3 +104,19 @@ pub fn first_to_go<'a>(
         .cloned()
         .collect()
 }
+
+/// Whether a text is a name of objects (an RFC 1123 subdomain): nothing else may
+/// go into the paths of requests.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    let edge = |byte: Option<&u8>| {
+        byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    let bytes = text.as_bytes();
+    text.len() <= 253
+        && edge(bytes.first())
+        && edge(bytes.last())
+        && bytes
+            .iter()
+            .all(|byte| edge(Some(byte)) || matches!(byte, b'-' | b'.'))
+}

@@ -9,6 +9,7 @@
 //! it could expire or be released. Times of other machines are never compared
 //! with ours: a lease is expired when *we* saw no change for its duration.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::Shutdown;
+use crate::health::Health;
 
 /// A lease that nobody renewed for so long is free. (client-go's default.)
 pub const DURATION: Duration = Duration::from_secs(15);
@@ -66,6 +68,32 @@ where
             () = leading.lost.cancelled() => tracing::warn!("lost the lease, standing by"),
             outcome = work() => return outcome,
         }
+    }
+}
+
+/// As [`while_leading`], and answers probes on `health_port` meanwhile: all that
+/// a component without a server of its own does. A standby is as ready as a
+/// leader: either could answer a probe only.
+///
+/// # Errors
+/// As [`while_leading`], and when the port is taken.
+pub async fn lead_and_answer_probes<F>(
+    client: &kube::Client,
+    namespace: &str,
+    lease_name: &str,
+    health_port: u16,
+    shutdown: &Shutdown,
+    work: impl Fn() -> F,
+) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let health = Health::new();
+    health.set_ready(true);
+    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, health_port));
+    tokio::select! {
+        ended = crate::health::serve(address, health, shutdown.clone()) => ended,
+        ended = while_leading(client, namespace, lease_name, shutdown, work) => ended,
     }
 }
 

@@ -1,13 +1,11 @@
 //! OpenAPI documents (v2 and v3) of the subresources: paths, methods and
 //! parameters. The aggregator merges them into the cluster's own.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use api::names::{SUBRESOURCE_GROUP, SUBRESOURCE_VERSIONS};
-use http::{HeaderMap, HeaderValue, header};
+use http::HeaderMap;
+use kube_kit::answer::{self, Answer, fingerprint, tagged};
 use serde_json::{Map, Value, json};
 
-use crate::answer::{self, Answer};
 use crate::catalog::{ENTRIES, Entry};
 
 /// `GET /openapi/v2`.
@@ -25,7 +23,10 @@ pub(crate) fn v3() -> Answer {
     let mut paths = Map::new();
     for version in SUBRESOURCE_VERSIONS {
         let path = format!("apis/{SUBRESOURCE_GROUP}/{version}");
-        let url = format!("/openapi/v3/{path}?hash={}", hash(&v3_document(version)));
+        let url = format!(
+            "/openapi/v3/{path}?hash={}",
+            fingerprint(&v3_document(version))
+        );
         paths.insert(path, json!({ "serverRelativeURL": url }));
     }
     answer::json(200, &json!({ "paths": paths }))
@@ -116,28 +117,4 @@ fn add(
     });
     let method = entry.method.as_str().to_ascii_lowercase();
     paths.insert(path, json!({ method: operation }));
-}
-
-/// The document with an ETag, or 304 when the client has it.
-fn tagged(document: &Value, headers: &HeaderMap) -> Answer {
-    let tag = format!("\"{}\"", hash(document));
-    let known = headers
-        .get(header::IF_NONE_MATCH)
-        .is_some_and(|value| value.as_bytes() == tag.as_bytes());
-    let mut answer = if known {
-        answer::empty(304)
-    } else {
-        answer::json(200, document)
-    };
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        answer.headers_mut().insert(header::ETAG, tag);
-    }
-    answer
-}
-
-/// Same for the same document in all replicas of one build.
-fn hash(document: &Value) -> String {
-    let mut hasher = DefaultHasher::new();
-    document.to_string().hash(&mut hasher);
-    format!("{:016X}", hasher.finish())
 }

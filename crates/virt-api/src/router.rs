@@ -1,6 +1,7 @@
 //! From method and path to what is asked.
 
 use api::names::{SUBRESOURCE_GROUP, SUBRESOURCE_VERSIONS};
+use api::objects::is_name;
 use http::Method;
 
 use crate::catalog::{Action, ENTRIES, Fixed, NO_EXPAND, Resource};
@@ -177,21 +178,6 @@ fn subresource<'a>(method: &Method, path: &'a str) -> Route<'a> {
         }),
         None => Route::WrongMethod,
     }
-}
-
-/// Names of objects (RFC 1123 subdomains): nothing else may go into the paths
-/// of the requests that we make.
-fn is_name(text: &str) -> bool {
-    let edge = |byte: Option<&u8>| {
-        byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    };
-    let bytes = text.as_bytes();
-    text.len() <= 253
-        && edge(bytes.first())
-        && edge(bytes.last())
-        && bytes
-            .iter()
-            .all(|byte| edge(Some(byte)) || matches!(byte, b'-' | b'.'))
 }
 
 #[cfg(test)]

@@ -6,19 +6,13 @@
 use std::sync::Arc;
 
 use decide::admission::{Context, Kind, Operation, Review, Workloads, mutate, validate};
-use http::{Method, Request};
-use http_body_util::{BodyExt, Limited};
+use http::Request;
 use hyper::body::{Body, Bytes};
 use kube::api::ObjectList;
 use kube::core::PartialObjectMeta;
-use serde_json::Value;
+use kube_kit::answer::{self, Answer};
 
-use crate::answer::{self, Answer};
 use crate::app::App;
-
-/// Objects are at most 3 MiB in the API server; a review holds the old and the
-/// new one.
-const BODY: usize = 8 << 20;
 
 /// What a webhook does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,20 +41,10 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    if request.method() != Method::POST {
-        return answer::text(405, "405: Method Not Allowed");
-    }
-    let body = match Limited::new(request.into_body(), BODY).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) => return answer::text(400, error.to_string()),
-    };
-    let review: Value = match serde_json::from_slice(&body) {
+    let review = match answer::review(request).await {
         Ok(review) => review,
-        Err(error) => {
-            return answer::text(400, format!("expected an AdmissionReview in JSON: {error}"));
-        }
+        Err(refused) => return refused,
     };
-    drop(body);
     let review = match Review::parse(review) {
         Ok(review) => review,
         Err(error) => return answer::text(400, error.to_string()),

@@ -20,13 +20,12 @@ mod index;
 mod raw;
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use kube_kit::Shutdown;
 use kube_kit::args::Args;
-use kube_kit::health::Health;
+use kube_kit::lease::lead_and_answer_probes;
 
 use controller::Controller;
 
@@ -64,21 +63,24 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 async fn run(args: Vec<OsString>, shutdown: Shutdown) -> anyhow::Result<()> {
     let options = Options::parse(args).context("command line of virt-controller")?;
     let client = kube_kit::client()?;
-    let health = Health::new();
-    health.set_ready(true);
-    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, options.health_port));
-    let probes = kube_kit::health::serve(address, health, shutdown.clone());
-    let work =
-        kube_kit::lease::while_leading(&client, &options.namespace, LEASE, &shutdown, || async {
-            let controller =
-                Controller::new(client.clone(), &options.launcher_image, &options.namespace);
+    let Options {
+        launcher_image,
+        namespace,
+        health_port,
+    } = &options;
+    lead_and_answer_probes(
+        &client,
+        namespace,
+        LEASE,
+        *health_port,
+        &shutdown,
+        || async {
+            let controller = Controller::new(client.clone(), launcher_image, namespace);
             controller.run().await;
             Ok(())
-        });
-    tokio::select! {
-        ended = probes => ended,
-        ended = work => ended,
-    }
+        },
+    )
+    .await
 }
 
 #[cfg(test)]

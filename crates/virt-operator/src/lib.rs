@@ -17,14 +17,11 @@ mod certs;
 mod reconcile;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
 use decide::operator::Config;
 use kube_kit::args::Args;
-use kube_kit::health::Health;
-use kube_kit::{Shutdown, lease};
+use kube_kit::{Shutdown, lease, operator};
 
 /// Lease by which one replica leads; upstream's name.
 const LEASE: &str = "virt-operator";
@@ -53,24 +50,10 @@ pub async fn run(args: Vec<OsString>, shutdown: Shutdown) -> anyhow::Result<()> 
     };
     args.finish()?;
 
-    let health = Health::new();
-    let probes = tokio::spawn(kube_kit::health::serve(
-        SocketAddr::from(([0, 0, 0, 0], health_port)),
-        health.clone(),
-        shutdown.clone(),
-    ));
     let client = kube_kit::client()?;
-    // A standby is as ready as a leader: either could answer a probe only.
-    health.set_ready(true);
-    let work = lease::while_leading(&client, &config.namespace, LEASE, &shutdown, || {
-        kube_kit::operator::lead(reconcile::Operator::new(client.clone(), config.clone()))
-    });
-    tokio::select! {
-        outcome = work => outcome,
-        outcome = probes => match outcome.context("the health server broke")? {
-            Ok(()) if shutdown.is_cancelled() => Ok(()),
-            Ok(()) => bail!("the health server ended"),
-            Err(error) => Err(error),
-        },
-    }
+    let namespace = &config.namespace;
+    lease::lead_and_answer_probes(&client, namespace, LEASE, health_port, &shutdown, || {
+        operator::lead(reconcile::Operator::new(client.clone(), config.clone()))
+    })
+    .await
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use api::cdi::names::UPLOAD_GROUP as GROUP;
+use api::objects::is_name;
 use api::upload::{TOKEN_REQUESTS, VERSIONS};
 use http::{Method, Request};
 use hyper::body::{Body, Bytes};
@@ -159,7 +160,7 @@ fn route(path: &str) -> Route<'_> {
             (true, []) => Route::OpenApi3Group(version),
             (false, []) => Route::Resources(version),
             (false, ["namespaces", namespace, resource])
-                if claims::is_name(namespace) && *resource == TOKEN_REQUESTS =>
+                if is_name(namespace) && *resource == TOKEN_REQUESTS =>
             {
                 Route::Tokens { version, namespace }
             }

@@ -1,5 +1,6 @@
 //! `POST uploadtokenrequests`: a token for one claim.
 
+use api::objects::is_name;
 use std::time::Duration;
 
 use http::Request;
@@ -92,21 +93,6 @@ async fn uid(app: &App, namespace: &str, name: &str) -> kube::Result<Option<Stri
             Err(_) => tokio::time::sleep(LOOK).await,
         }
     }
-}
-
-/// Names of objects (RFC 1123 subdomains): nothing else may go into the paths of the
-/// requests that we make.
-pub(super) fn is_name(text: &str) -> bool {
-    let edge = |byte: Option<&u8>| {
-        byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    };
-    let bytes = text.as_bytes();
-    text.len() <= 253
-        && edge(bytes.first())
-        && edge(bytes.last())
-        && bytes
-            .iter()
-            .all(|byte| edge(Some(byte)) || matches!(byte, b'-' | b'.'))
 }
 
 /// A failure as a `metav1.Status`.

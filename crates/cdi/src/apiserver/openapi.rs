@@ -1,12 +1,10 @@
 //! OpenAPI documents (v2 and v3) of the token requests: what `kubectl explain` and a
 //! client's check of fields read. The aggregator merges them into the cluster's own.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use api::cdi::names::UPLOAD_GROUP as GROUP;
 use api::upload::{TOKEN_REQUESTS, VERSIONS};
-use http::{HeaderMap, HeaderValue, header};
-use kube_kit::answer::{self, Answer};
+use http::HeaderMap;
+use kube_kit::answer::{self, Answer, fingerprint, tagged};
 use serde_json::{Map, Value, json};
 
 /// `GET /openapi/v2`.
@@ -36,7 +34,10 @@ pub(super) fn v3() -> Answer {
     let mut paths = Map::new();
     for version in VERSIONS {
         let path = format!("apis/{GROUP}/{version}");
-        let url = format!("/openapi/v3/{path}?hash={}", hash(&v3_document(version)));
+        let url = format!(
+            "/openapi/v3/{path}?hash={}",
+            fingerprint(&v3_document(version))
+        );
         paths.insert(path, json!({ "serverRelativeURL": url }));
     }
     answer::json(200, &json!({ "paths": paths }))
@@ -118,27 +119,4 @@ fn path(version: &str) -> String {
 
 fn info() -> Value {
     json!({ "title": "CDI upload API", "description": "Tokens for uploads.", "version": concat!("v", env!("CARGO_PKG_VERSION")) })
-}
-
-fn hash(document: &Value) -> String {
-    let mut hasher = DefaultHasher::new();
-    document.to_string().hash(&mut hasher);
-    format!("{:016X}", hasher.finish())
-}
-
-/// The document, or 304 for who has it.
-fn tagged(document: &Value, headers: &HeaderMap) -> Answer {
-    let tag = format!("\"{}\"", hash(document));
-    let known = headers
-        .get(header::IF_NONE_MATCH)
-        .is_some_and(|known| known.as_bytes() == tag.as_bytes());
-    let mut answer = if known {
-        answer::empty(304)
-    } else {
-        answer::json(200, document)
-    };
-    if let Ok(tag) = HeaderValue::try_from(tag) {
-        answer.headers_mut().insert(header::ETAG, tag);
-    }
-    answer
 }

@@ -10,10 +10,10 @@
 use std::collections::BTreeMap;
 
 use api::cdi::names::{API_VERSION, GROUP, VERSION};
+use api::objects::is_name;
 use decide::admission::{Cause, Operation, Reason, Verdict};
 use decide::cdi::admission::{Context, Request as Review, validate};
-use http::{Method, Request};
-use http_body_util::{BodyExt, Limited};
+use http::Request;
 use hyper::body::{Body, Bytes};
 use kube::api::ObjectList;
 use kube::core::PartialObjectMeta;
@@ -23,9 +23,6 @@ use kube_kit::front_proxy::User;
 use serde_json::{Value, json};
 
 use super::app::App;
-
-/// Objects are at most 3 MiB in the API server; a review holds the old and the new one.
-const BODY: usize = 8 << 20;
 
 /// What a webhook does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,20 +52,10 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    if request.method() != Method::POST {
-        return answer::text(405, "405: Method Not Allowed");
-    }
-    let body = match Limited::new(request.into_body(), BODY).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) => return answer::text(400, error.to_string()),
-    };
-    let review: Value = match serde_json::from_slice(&body) {
+    let review = match answer::review(request).await {
         Ok(review) => review,
-        Err(error) => {
-            return answer::text(400, format!("expected an AdmissionReview in JSON: {error}"));
-        }
+        Err(refused) => return refused,
     };
-    drop(body);
     let user = user(&review["request"]["userInfo"]);
     let review = match Review::parse(review) {
         Ok(review) => review,
@@ -214,7 +201,7 @@ async fn source(app: &App, review: &Review) -> kube::Result<Option<Source>> {
     let field = "spec.sourceRef.namespace";
     // Upstream follows one DataSource to another, within its namespace, and no farther.
     for _ in 0..2 {
-        if !super::claims::is_name(&name) || !super::claims::is_name(&namespace) {
+        if !is_name(&name) || !is_name(&namespace) {
             break;
         }
         let path = format!("/apis/{API_VERSION}/namespaces/{namespace}/datasources/{name}");
@@ -245,6 +232,8 @@ async fn source(app: &App, review: &Review) -> kube::Result<Option<Source>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use http_body_util::BodyExt;
+
     use super::*;
     use crate::testing::{self, Shared};
     use crate::token::SigningKey;

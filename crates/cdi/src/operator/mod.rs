@@ -15,14 +15,11 @@ mod tests;
 mod wish;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
 use api::cdi::CDI;
 use decide::cdi::operator::{Config, MANAGED, MANAGED_BY_LABEL, MANAGER};
 use kube_kit::args::Args;
-use kube_kit::health::Health;
 use kube_kit::operator::{self, Kit};
 use kube_kit::{Shutdown, lease};
 
@@ -47,25 +44,12 @@ async fn run(args: Vec<OsString>, shutdown: Shutdown) -> anyhow::Result<()> {
     };
     args.finish()?;
 
-    let health = Health::new();
-    let probes = tokio::spawn(kube_kit::health::serve(
-        SocketAddr::from(([0, 0, 0, 0], health_port)),
-        health.clone(),
-        shutdown.clone(),
-    ));
     let client = kube_kit::client()?;
-    health.set_ready(true);
-    let work = lease::while_leading(&client, &config.namespace, LEASE, &shutdown, || {
+    let namespace = &config.namespace;
+    lease::lead_and_answer_probes(&client, namespace, LEASE, health_port, &shutdown, || {
         operator::lead(Operator::new(client.clone(), config.clone()))
-    });
-    tokio::select! {
-        outcome = work => outcome,
-        outcome = probes => match outcome.context("the health server broke")? {
-            Ok(()) if shutdown.is_cancelled() => Ok(()),
-            Ok(()) => bail!("the health server ended"),
-            Err(error) => Err(error),
-        },
-    }
+    })
+    .await
 }
 
 /// cdi-operator, as [`kube_kit::operator`] has them.
