@@ -131,3 +131,41 @@ fn a_host_that_is_asked_for_nonsense_gets_its_line_and_the_others_are_asked() {
     );
     assert!(document["nodes"][1]["verdicts"].is_array(), "{document}");
 }
+
+#[test]
+fn on_a_terminal_a_table_moves_while_nodes_are_asked_and_goes_before_the_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    std::fs::write(
+        dir.path().join("hosts"),
+        format!(
+            "gone ansible_host=127.0.0.1 ansible_port=1\nsilent ansible_host=127.0.0.1 ansible_port={}\n",
+            silent.local_addr().unwrap().port()
+        ),
+    )
+    .unwrap();
+    std::fs::write(dir.path().join("probe"), "#!/bin/sh\n").unwrap();
+    let command = format!(
+        "stty cols 120 rows 30; {} preflight -i hosts --probe-program probe --connect-timeout 2",
+        env!("CARGO_BIN_EXE_edgevirt")
+    );
+    let output = Command::new("script")
+        .args(["-q", "-e", "-c", &command, "/dev/null"])
+        .current_dir(dir.path())
+        .env("HOME", dir.path())
+        .env("TERM", "xterm")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (moving, report) = text.split_once("NODE  ").expect(&text);
+    // One node is done while the other, with its time, is still waited for.
+    assert!(moving.contains("gone: "), "{text}");
+    let after = moving.split_once("gone: ").unwrap().1;
+    assert!(
+        after.contains("1/2 nodes") && after.contains("silent 1s"),
+        "{text}"
+    );
+    assert!(!report.contains("/2 nodes"), "{text}");
+}

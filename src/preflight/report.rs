@@ -25,16 +25,26 @@ pub(crate) struct Report<'a> {
 impl<'a> Report<'a> {
     /// As preflight was asked for it.
     pub(super) fn of(args: &'a PreflightArgs, nodes: &[NodeReport]) -> Self {
-        let names = || nodes.iter().map(|n| n.node.as_str()).collect::<Vec<_>>();
         Self {
             title: match &args.nodes.inventory {
                 Some(path) => path.display().to_string(),
-                None => names().join(", "),
+                None => named(nodes),
             },
             strict: args.strict,
             format: args.output,
             file: args.output_file.as_deref(),
         }
+    }
+}
+
+/// The names of a few nodes; of many the first, and how many there are: it is a title.
+fn named(nodes: &[NodeReport]) -> String {
+    const FEW: usize = 4;
+    let few = if nodes.len() > FEW { FEW - 1 } else { FEW };
+    let names: Vec<&str> = nodes.iter().take(few).map(|n| n.node.as_str()).collect();
+    match nodes.len() - names.len() {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
     }
 }
 
@@ -249,6 +259,16 @@ mod tests {
             }],
             ..NodeReport::default()
         }
+    }
+
+    #[test]
+    fn a_title_names_a_few_nodes_and_counts_many() {
+        let nodes: Vec<NodeReport> = (1..=6)
+            .map(|n| node(&format!("n{n}"), Status::Pass))
+            .collect();
+        assert_eq!(named(&[]), "");
+        assert_eq!(named(&nodes[..4]), "n1, n2, n3, n4");
+        assert_eq!(named(&nodes), "n1, n2, n3 and 3 more");
     }
 
     #[test]
