@@ -4,13 +4,17 @@
 //! the archive's own headers, so `../` leads nowhere; documents are bounded in length; every blob is checked against
 //! its digest while it is read.
 
+mod docker;
+mod members;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
+use self::members::{Member, scan};
 use crate::spec::{
     ANNOTATION_CONTAINERD_NAME, ANNOTATION_REF_NAME, Descriptor, Index, Manifest, MediaType,
 };
@@ -18,16 +22,8 @@ use crate::{Digest, Error, HashingReader, Result};
 
 /// The longest JSON document of an image; registries refuse manifests above 4 MiB.
 const DOCUMENT_MAX: u64 = 4 << 20;
-/// The most members an archive may have; an image has a few for each of at most 127 layers.
-const MEMBERS_MAX: usize = 20_000;
 /// How deep an index may lie in an index.
 const INDEX_DEPTH_MAX: usize = 4;
-
-#[derive(Debug, Clone)]
-enum Member {
-    Data { offset: u64, size: u64 },
-    Link(String),
-}
 
 /// An open archive.
 #[derive(Debug)]
@@ -70,15 +66,6 @@ impl ArchiveImage {
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         self.manifest.layers.iter().chain([&self.manifest.config])
     }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct DockerImage {
-    config: String,
-    #[serde(default)]
-    repo_tags: Option<Vec<String>>,
-    layers: Vec<String>,
 }
 
 impl ArchiveReader {
@@ -260,62 +247,6 @@ impl ArchiveReader {
             }
         }
     }
-
-    /// A Docker archive has a configuration and layers but no manifest; one is made of what is there.
-    fn read_docker(&mut self) -> Result<ArchiveImage> {
-        let list: Vec<DockerImage> = serde_json::from_slice(&self.document("manifest.json")?)
-            .map_err(Error::json("manifest.json"))?;
-        let [image] = list.as_slice() else {
-            return Err(self.bad(format!(
-                "it holds {} images; save the one you want by itself",
-                list.len()
-            )));
-        };
-        let config = self.document(
-            &normal(&image.config).ok_or_else(|| self.bad("a name leaves the archive"))?,
-        )?;
-        let mut config_descriptor = Descriptor::of(MediaType::CONFIG, &config);
-        config_descriptor.size = config.len() as u64;
-        let mut aliases = BTreeMap::new();
-        let alias = |name: &str| {
-            normal(name).ok_or_else(|| self.bad(format!("{name:?} leaves the archive")))
-        };
-        aliases.insert(config_descriptor.digest.clone(), alias(&image.config)?);
-        let mut layers = Vec::new();
-        for layer in &image.layers {
-            let name = alias(layer)?;
-            let (mut content, _) = self.member(&name)?;
-            let mut magic = [0; 4];
-            let known = content
-                .read(&mut magic)
-                .map_err(Error::file("read", &self.path))?;
-            let media_type = match &magic[..known] {
-                [0x1f, 0x8b, ..] => MediaType::LAYER_GZIP,
-                [0x28, 0xb5, 0x2f, 0xfd] => MediaType::LAYER_ZSTD,
-                _ => MediaType::LAYER,
-            };
-            let (content, _) = self.member(&name)?;
-            let (digest, size) = HashingReader::new(content)
-                .finish()
-                .map_err(Error::file("read", &self.path))?;
-            aliases.insert(digest.clone(), name);
-            layers.push(Descriptor::new(media_type, digest, size));
-        }
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(MediaType::MANIFEST.to_owned()),
-            config: config_descriptor,
-            layers,
-            annotations: BTreeMap::new(),
-        };
-        let manifest_bytes = serde_json::to_vec(&manifest).map_err(Error::json("the manifest"))?;
-        self.aliases = aliases;
-        Ok(ArchiveImage {
-            names: image.repo_tags.clone().unwrap_or_default(),
-            manifest,
-            manifest_bytes,
-        })
-    }
 }
 
 /// A blob's bytes, checked against its digest.
@@ -345,258 +276,5 @@ impl Read for BlobReader {
                 found: found.to_string(),
             },
         ))
-    }
-}
-
-/// The table of an archive's members.
-fn scan(path: &Path) -> Result<BTreeMap<String, Member>> {
-    let mut file = File::open(path).map_err(Error::file("open", path))?;
-    let mut magic = [0; 6];
-    let known = file.read(&mut magic).map_err(Error::file("read", path))?;
-    let packer = match &magic[..known] {
-        [0x1f, 0x8b, ..] => Some("gunzip"),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("unzstd"),
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => Some("unxz"),
-        _ => None,
-    };
-    if let Some(packer) = packer {
-        return Err(Error::archive(
-            path,
-            format!("it is compressed as a whole; unpack it with `{packer}` first"),
-        ));
-    }
-    file.rewind().map_err(Error::file("read", path))?;
-    let length = file.metadata().map_err(Error::file("look at", path))?.len();
-    let broken =
-        |e: io::Error| Error::archive(path, format!("it is no tar archive, or a damaged one: {e}"));
-    let mut members = BTreeMap::new();
-    let mut tar = tar::Archive::new(file);
-    for entry in tar.entries_with_seek().map_err(broken)? {
-        let entry = entry.map_err(broken)?;
-        let raw = entry.path().map_err(broken)?.to_string_lossy().into_owned();
-        // A name that leaves the archive can be referred to by nothing; it is passed over.
-        let Some(name) = normal(&raw) else { continue };
-        let kind = entry.header().entry_type();
-        let (offset, size) = (entry.raw_file_position(), entry.size());
-        if kind.is_file() {
-            if offset.checked_add(size).is_none_or(|end| end > length) {
-                return Err(Error::archive(
-                    path,
-                    format!("{name} is longer than the archive; it was cut off"),
-                ));
-            }
-            members.insert(name, Member::Data { offset, size });
-        } else if kind.is_symlink() || kind.is_hard_link() {
-            let target = entry
-                .link_name()
-                .map_err(broken)?
-                .map(|t| t.to_string_lossy().into_owned());
-            let base = name.rsplit_once('/').map_or("", |(dir, _)| dir);
-            let joined = target.map(|t| {
-                if kind.is_symlink() {
-                    format!("{base}/{t}")
-                } else {
-                    t
-                }
-            });
-            if let Some(target) = joined.as_deref().and_then(normal) {
-                members.insert(name, Member::Link(target));
-            }
-        }
-        if members.len() > MEMBERS_MAX {
-            return Err(Error::archive(
-                path,
-                format!("it has more than {MEMBERS_MAX} members; that is no image"),
-            ));
-        }
-    }
-    Ok(members)
-}
-
-/// A name without `.` and `..`; none if it leaves the archive.
-fn normal(name: &str) -> Option<String> {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in name.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop()?;
-            }
-            part => parts.push(part),
-        }
-    }
-    Some(parts.join("/"))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    type Entry<'a> = (&'a str, &'a [u8]);
-
-    fn archive(entries: &[Entry<'_>], links: &[(&str, &str)]) -> tempfile::NamedTempFile {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let mut tar = tar::Builder::new(file.reopen().unwrap());
-        for (name, content) in entries {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(content.len() as u64);
-            tar.append_data(&mut header, name, *content).unwrap();
-        }
-        for (name, target) in links {
-            let mut header = tar::Header::new_gnu();
-            header.set_entry_type(tar::EntryType::Symlink);
-            header.set_size(0);
-            tar.append_link(&mut header, name, target).unwrap();
-        }
-        tar.finish().unwrap();
-        file
-    }
-
-    fn docker(config: &str, layer: &str) -> String {
-        format!(r#"[{{"Config":"{config}","RepoTags":["centosimage:1.0"],"Layers":["{layer}"]}}]"#)
-    }
-
-    fn oci(manifest: &[u8]) -> Vec<u8> {
-        let descriptor = Descriptor::of(MediaType::MANIFEST, manifest);
-        serde_json::to_vec(&Index {
-            schema_version: 2,
-            media_type: None,
-            manifests: vec![descriptor],
-        })
-        .unwrap()
-    }
-
-    #[test]
-    fn a_docker_archive_with_a_linked_layer_is_read() {
-        let json = docker("c.json", "b/layer.tar");
-        let file = archive(
-            &[
-                ("manifest.json", json.as_bytes()),
-                ("c.json", b"{}"),
-                ("a/layer.tar", b"\x1f\x8bxx"),
-            ],
-            &[("b/layer.tar", "../a/layer.tar")],
-        );
-        let reader = ArchiveReader::open(file.path()).unwrap();
-        let image = reader.image().unwrap();
-        assert_eq!(image.names, ["centosimage:1.0"]);
-        assert_eq!(image.manifest.layers[0].media_type, MediaType::LAYER_GZIP);
-        let mut bytes = Vec::new();
-        reader
-            .blob(&image.manifest.layers[0])
-            .unwrap()
-            .read_to_end(&mut bytes)
-            .unwrap();
-        assert_eq!(bytes, b"\x1f\x8bxx");
-    }
-
-    #[test]
-    fn names_that_leave_the_archive_lead_nowhere() {
-        for (config, layer) in [
-            ("../../etc/passwd", "l"),
-            ("c.json", "../../../etc/passwd"),
-            ("c.json", "/etc/passwd"),
-        ] {
-            let json = docker(config, layer);
-            let file = archive(
-                &[("manifest.json", json.as_bytes()), ("c.json", b"{}")],
-                &[],
-            );
-            assert!(
-                ArchiveReader::open(file.path()).is_err(),
-                "{config} {layer}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_blob_that_is_not_what_its_digest_says_is_an_error() {
-        let config = Descriptor::of(MediaType::CONFIG, b"{}");
-        let layer = Descriptor::of(MediaType::LAYER, b"true");
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: None,
-            config: config.clone(),
-            layers: vec![layer.clone()],
-            annotations: BTreeMap::new(),
-        };
-        let manifest = serde_json::to_vec(&manifest).unwrap();
-        let blob = |d: &Digest| format!("blobs/sha256/{}", d.hex());
-        let (m, c, l) = (
-            blob(&Digest::of(&manifest)),
-            blob(&config.digest),
-            blob(&layer.digest),
-        );
-        let index = oci(&manifest);
-        let file = archive(
-            &[
-                ("index.json", &index),
-                (&m, &manifest),
-                (&c, b"{}"),
-                (&l, b"fals"),
-            ],
-            &[],
-        );
-        let reader = ArchiveReader::open(file.path()).unwrap();
-        let read = reader.blob(&layer).unwrap().read_to_end(&mut Vec::new());
-        assert!(
-            read.unwrap_err()
-                .to_string()
-                .contains(layer.digest.as_str())
-        );
-
-        let file = archive(
-            &[
-                ("index.json", &index),
-                (&m, &manifest),
-                (&c, b"{}"),
-                (&l, b"longer"),
-            ],
-            &[],
-        );
-        assert!(
-            ArchiveReader::open(file.path())
-                .unwrap_err()
-                .to_string()
-                .contains("should have 4 bytes and has 6")
-        );
-
-        let tampered = [manifest.as_slice(), b" "].concat();
-        let file = archive(&[("index.json", &index), (&m, &tampered)], &[]);
-        assert!(matches!(
-            ArchiveReader::open(file.path()),
-            Err(Error::DigestMismatch { .. })
-        ));
-    }
-
-    #[test]
-    fn what_is_no_archive_is_refused_with_what_to_do() {
-        for (content, says) in [
-            (b"\x1f\x8b\x08\0\0\0".as_slice(), "gunzip"),
-            (b"\x28\xb5\x2f\xfd..", "unzstd"),
-            (b"QFI\xfb", "no tar archive"),
-            (&[b'x'; 2048], "no tar archive"),
-        ] {
-            let file = tempfile::NamedTempFile::new().unwrap();
-            std::fs::write(file.path(), content).unwrap();
-            let error = ArchiveReader::open(file.path()).unwrap_err().to_string();
-            assert!(error.contains(says), "{error}");
-        }
-        let huge = vec![b' '; 5 << 20];
-        let file = archive(&[("index.json", &huge)], &[]);
-        assert!(
-            ArchiveReader::open(file.path())
-                .unwrap_err()
-                .to_string()
-                .contains("at most")
-        );
-    }
-
-    #[test]
-    fn a_size_beyond_the_end_of_the_archive_is_refused() {
-        let file = archive(&[("index.json", &[b'x'; 4096])], &[]);
-        file.as_file().set_len(1024).unwrap();
-        assert!(ArchiveReader::open(file.path()).is_err());
     }
 }

@@ -12,16 +12,17 @@ use api::{KubeVirt, VirtualMachine, VirtualMachineInstance};
 use decide::node::NodeFacts;
 use decide::plan::Failure;
 use decide::pod::{PodFacts, Settings};
-use decide::storage::{ClaimFacts, DataVolumeFacts, names_of};
-use decide::vmi::starts::{Starts, places};
-use decide::{vm, vmi};
+use decide::storage::{ClaimFacts, DataVolumeFacts};
+use decide::vmi::starts::Starts;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use crate::raw::{Raw, RawVm, RawVmi};
 
+mod decisions;
+mod pods;
 mod storage;
 
 use storage::Versioned;
@@ -226,95 +227,6 @@ impl Index {
         keys
     }
 
-    /// A launcher pod was created or changed.
-    pub(crate) fn put_pod(&mut self, pod: &Pod) -> Vec<Key> {
-        let facts = PodFacts::from(pod);
-        if facts.vmi_uid.is_empty() {
-            return Vec::new();
-        }
-        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-        let key = ObjectKey {
-            namespace: namespace.clone(),
-            name: facts.vmi_name.clone(),
-        };
-        if let Some(entry) = self.vmis.get_mut(&key)
-            && entry.vmi.metadata.uid.as_ref() == Some(&facts.vmi_uid)
-        {
-            entry.pod_absent = false;
-        }
-        let version = pod.metadata.resource_version.clone();
-        let pods = self.pods.entry(facts.vmi_uid.clone()).or_default();
-        match pods.iter_mut().find(|known| known.facts.uid == facts.uid) {
-            Some(known) if is_less(version.as_deref(), known.version.as_deref()) => {
-                return Vec::new();
-            }
-            // Most changes of a pod tell us nothing.
-            Some(known) if known.facts == facts => {
-                known.version = version;
-                return Vec::new();
-            }
-            Some(known) => {
-                known.version = version;
-                known.facts = facts;
-            }
-            None => pods.push(PodEntry {
-                version,
-                namespace,
-                facts,
-            }),
-        }
-        vec![Key::Vmi(key)]
-    }
-
-    /// A launcher pod is gone.
-    pub(crate) fn remove_pod(&mut self, pod: &Pod) -> Vec<Key> {
-        let facts = PodFacts::from(pod);
-        self.forget_pod(&facts.vmi_uid, &facts.uid)
-    }
-
-    /// The API server took the deletion of a launcher pod.
-    pub(crate) fn pod_is_leaving(&mut self, vmi_uid: &str, uid: &str) {
-        let pods = self.pods.get_mut(vmi_uid).into_iter().flatten();
-        for entry in pods.filter(|entry| entry.facts.uid == uid) {
-            entry.facts.deleting = true;
-        }
-    }
-
-    /// A launcher pod is gone, by the UIDs of its VMI and its own.
-    pub(crate) fn forget_pod(&mut self, vmi_uid: &str, uid: &str) -> Vec<Key> {
-        let Some(pods) = self.pods.get_mut(vmi_uid) else {
-            return Vec::new();
-        };
-        let Some(at) = pods.iter().position(|entry| entry.facts.uid == uid) else {
-            return Vec::new();
-        };
-        let entry = pods.swap_remove(at);
-        if pods.is_empty() {
-            self.pods.remove(vmi_uid);
-        }
-        vec![Key::Vmi(ObjectKey {
-            namespace: entry.namespace,
-            name: entry.facts.vmi_name,
-        })]
-    }
-
-    /// All launcher pods, as of now.
-    pub(crate) fn reset_pods(&mut self, all: &[Pod]) -> Vec<Key> {
-        let gone: Vec<(String, String)> = self
-            .pods
-            .values()
-            .flatten()
-            .map(|entry| (entry.facts.vmi_uid.clone(), entry.facts.uid.clone()))
-            .filter(|(_, uid)| !all.iter().any(|pod| pod.metadata.uid.as_ref() == Some(uid)))
-            .collect();
-        let mut keys: Vec<Key> = gone
-            .iter()
-            .flat_map(|(vmi_uid, uid)| self.forget_pod(vmi_uid, uid))
-            .collect();
-        keys.extend(all.iter().flat_map(|pod| self.put_pod(pod)));
-        keys
-    }
-
     /// A node was created or changed.
     pub(crate) fn put_node(&mut self, meta: &ObjectMeta) -> Vec<Key> {
         let Some(name) = &meta.name else {
@@ -370,152 +282,6 @@ impl Index {
             Some(kubevirt) => Settings::from_kubevirt(&self.launcher_image, kubevirt),
             None => Settings::new(&self.launcher_image),
         };
-    }
-
-    /// Decides on a VM; nothing for one that is not there.
-    #[must_use]
-    pub(crate) fn decide_vm(
-        &self,
-        key: &ObjectKey,
-        random: f64,
-        now: Timestamp,
-    ) -> decide::plan::Plan<vm::Op> {
-        let Some(entry) = self.vms.get(key) else {
-            return decide::plan::Plan::default();
-        };
-        let observed = vm::Observed {
-            vm: &entry.vm,
-            template: &entry.template,
-            vmi: self.vmis.get(key).map(|entry| &entry.vmi),
-            failure: entry.failing.as_ref().map(|failing| &failing.failure),
-            storage: &self.storage(&key.namespace, names_of(&entry.vm)),
-            random,
-        };
-        vm::decide(&observed, now)
-    }
-
-    /// Decides on a VMI; nothing for one that is not there.
-    #[must_use]
-    pub(crate) fn decide_vmi(
-        &mut self,
-        key: &ObjectKey,
-        now: Timestamp,
-    ) -> decide::plan::Plan<vmi::Op> {
-        let waits_until = self.turn(key, now);
-        let Some(entry) = self.vmis.get(key) else {
-            return decide::plan::Plan::default();
-        };
-        let meta = &entry.vmi.metadata;
-        let uid = meta.uid.as_deref().unwrap_or_default();
-        let pods: Vec<PodFacts> = self
-            .pods
-            .get(uid)
-            .into_iter()
-            .flatten()
-            .map(|entry| entry.facts.clone())
-            .collect();
-        let owner = meta
-            .owner_references
-            .iter()
-            .flatten()
-            .find(|owner| owner.controller == Some(true) && owner.kind == "VirtualMachine");
-        let node = entry
-            .vmi
-            .status
-            .as_ref()
-            .map_or("", |status| status.node_name.as_str());
-        let observed = vmi::Observed {
-            vmi: &entry.vmi,
-            pods: &pods,
-            absence_confirmed: entry.pod_absent,
-            owner_exists: owner.is_some_and(|owner| {
-                self.vms
-                    .get(key)
-                    .is_some_and(|vm| vm.vm.metadata.uid.as_ref() == Some(&owner.uid))
-            }),
-            node_unresponsive: !node.is_empty()
-                && decide::node::is_unresponsive(self.nodes.get(node), now),
-            waits_until,
-            failure: entry.failing.as_ref().map(|failing| &failing.failure),
-            storage: &self.storage_of(&key.namespace, &entry.vmi.spec),
-            settings: &self.settings,
-        };
-        vmi::decide(&observed, now)
-    }
-
-    /// When this VMI must ask again for its turn to start, if it is to start at all.
-    fn turn(&mut self, key: &ObjectKey, now: Timestamp) -> Option<Timestamp> {
-        let entry = self.vmis.get(key)?;
-        let meta = &entry.vmi.metadata;
-        let starts = meta.deletion_timestamp.is_none()
-            && matches!(entry.phase(), Phase::Unset | Phase::Pending)
-            && !self
-                .pods
-                .contains_key(meta.uid.as_deref().unwrap_or_default())
-            && !matches!(&entry.failing, Some(failing) if failing.failure.holds(now))
-            // One that waits for its disks must not keep others waiting.
-            && self
-                .storage_of(&key.namespace, &entry.vmi.spec)
-                .readiness(&key.namespace, &entry.vmi.spec)
-                .is_ready();
-        if !starts {
-            return None;
-        }
-        let places = self.places();
-        self.starts.ask(key, places, now)
-    }
-
-    /// When this VMI's start is over: the VMIs whose turn it is now.
-    pub(crate) fn next_starts(&mut self, key: &ObjectKey, now: Timestamp) -> Vec<Key> {
-        if !self.start_is_over(key) {
-            return Vec::new();
-        }
-        let places = self.places();
-        let next = self.starts.over(key, places, now);
-        next.into_iter().map(Key::Vmi).collect()
-    }
-
-    fn start_is_over(&self, key: &ObjectKey) -> bool {
-        let Some(entry) = self.vmis.get(key) else {
-            return true;
-        };
-        let meta = &entry.vmi.metadata;
-        let mut pods = self
-            .pods
-            .get(meta.uid.as_deref().unwrap_or_default())
-            .into_iter()
-            .flatten();
-        meta.deletion_timestamp.is_some()
-            || entry.failing.is_some()
-            || !matches!(
-                entry.phase(),
-                Phase::Unset | Phase::Pending | Phase::Scheduling
-            )
-            || pods.any(|PodEntry { facts, .. }| {
-                facts.containers_ready
-                    || facts.is_over()
-                    || facts.unschedulable.is_some()
-                    || facts.image_error.is_some()
-            })
-    }
-
-    /// Launcher pods that may be on their way at once.
-    fn places(&self) -> usize {
-        let nodes = self.nodes.values().filter(|node| node.schedulable);
-        places(nodes.map(|node| node.processors).sum())
-    }
-
-    /// Decides on a node; nothing for one that is not there.
-    #[must_use]
-    pub(crate) fn decide_node(
-        &self,
-        name: &str,
-        now: Timestamp,
-    ) -> decide::plan::Plan<decide::node::Op> {
-        self.nodes
-            .get(name)
-            .map(|node| decide::node::decide(node, now))
-            .unwrap_or_default()
     }
 
     /// The API server said that the VMI `uid` has no launcher pod.

@@ -7,6 +7,8 @@
     reason = "tests build their values in place"
 )]
 
+use decide::{vm, vmi};
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use super::*;
