@@ -14,6 +14,7 @@ pub mod claim;
 pub mod cluster;
 pub mod datasource;
 pub mod operator;
+pub mod populator;
 pub mod profile;
 pub mod size;
 pub mod state;

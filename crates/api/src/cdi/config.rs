@@ -168,6 +168,9 @@ pub struct CdiConfigSpec {
     /// Whether all space is taken at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preallocation: Option<bool>,
+    /// `Disabled`: claims that apply a storage profile are left as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_pvc_rendering: Option<String>,
     /// Registries (`host[:port]`) that are asked without TLS.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub insecure_registries: Vec<String>,

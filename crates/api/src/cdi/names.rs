@@ -53,8 +53,13 @@ pub const CLONER: &str = "cdi-clone-source";
 pub const SERVICE_LABEL: &str = "cdi.kubevirt.io/storage.uploadTarget";
 /// Label of a claim whose gaps a storage profile shall fill: `true`.
 pub const APPLY_STORAGE_PROFILE: &str = "cdi.kubevirt.io/applyStorageProfile";
+/// Label that no volume has, edgevirt's own: a claim that selects by it is left alone by
+/// provisioners.
+pub const HELD_LABEL: &str = "edgevirt.local/populated-volume";
 /// Label of a worker pod, edgevirt's own: uid of the claim it fills.
 pub const CLAIM_UID_LABEL: &str = "edgevirt.local/claim-uid";
+/// Label of what a backup (Velero's) is to leave out: `true`.
+pub const NO_BACKUP_LABEL: &str = "velero.io/exclude-from-backup";
 /// Label of a DataVolume, its claim and DataSource: the cron that made them.
 pub const DATA_IMPORT_CRON_LABEL: &str = "cdi.kubevirt.io/dataImportCron";
 /// Finalizer that keeps a DataImportCron until its imports are dealt with.
@@ -151,6 +156,8 @@ pub mod annotations {
     pub const CLONE_TYPE: &str = "cdi.kubevirt.io/cloneType";
     /// Why a clone is a copy though something faster was asked for.
     pub const CLONE_FALLBACK: &str = "cdi.kubevirt.io/cloneFallbackReason";
+    /// How far a clone is: `Pending`, `HostClone`, `Rebind`, `Succeeded` or `Error`.
+    pub const CLONE_PHASE: &str = "cdi.kubevirt.io/clonePhase";
     /// Leave out the comparison of sizes of a clone.
     pub const PERMISSIVE_CLONE: &str = "cdi.kubevirt.io/permissiveClone";
     /// Token of a permitted clone across namespaces.
@@ -175,6 +182,8 @@ pub mod annotations {
     pub const DEFAULT_VIRT_CLASS: &str = "storageclass.kubevirt.io/is-default-virt-class";
     /// On a StorageProfile: no claim may be smaller.
     pub const MINIMUM_SIZE: &str = "cdi.kubevirt.io/minimumSupportedPvcSize";
+    /// Driver outside of Kubernetes that took a claim over from one inside.
+    pub const MIGRATED_TO: &str = "pv.kubernetes.io/migrated-to";
     /// Node that the scheduler chose for a claim's first consumer.
     pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 }

@@ -14,7 +14,7 @@ use kube_kit::health::Health;
 use kube_kit::serve::Peer;
 use serde_json::json;
 
-use super::{claims, discovery, openapi, webhooks};
+use super::{claims, completion, discovery, openapi, webhooks};
 use crate::token::SigningKey;
 
 /// What all requests share.
@@ -79,6 +79,9 @@ impl App {
         let path = request.uri().path().to_owned();
         if let Some(answer) = self.health.answer(&path) {
             return answer;
+        }
+        if path == completion::PATH {
+            return completion::serve(self, request).await;
         }
         if let Some(webhook) = webhooks::at(&path) {
             return webhooks::serve(self, webhook, request).await;

@@ -9,6 +9,7 @@
 
 mod app;
 mod claims;
+mod completion;
 mod discovery;
 mod openapi;
 mod signing_key;

@@ -12,7 +12,7 @@ use decide::cdi::volume::Op;
 use decide::cdi::{datasource, profile, worker};
 use decide::plan::{Event, Step};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use kube_kit::apply::{Applier, ApplyError, Id, Target};
@@ -41,6 +41,28 @@ pub(super) enum Outcome {
     Failed,
 }
 
+/// What became of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    /// It was taken, and the world knows.
+    Seen,
+    /// It was taken, and a watch will tell what follows.
+    Unseen,
+    /// It had been taken before.
+    Nothing,
+}
+
+/// Deletes only the object of this uid.
+fn only(uid: String) -> DeleteParams {
+    DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: Some(uid),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    }
+}
+
 /// Why a step could not be taken.
 #[derive(Debug, thiserror::Error)]
 enum Problem {
@@ -59,6 +81,8 @@ enum Problem {
     InUse { pod: String, claim: String },
     #[error("the claim is gone")]
     NoClaim,
+    #[error("expected volume {volume} to be the populated claim's, found it with {owner}")]
+    Taken { volume: String, owner: String },
 }
 
 impl Problem {
@@ -109,14 +133,19 @@ impl Actor {
     /// Takes one step for a volume.
     pub(super) async fn volume(&self, name: &Name, step: Step<Op>) -> Outcome {
         match self.step(name, step.op).await {
-            Ok(()) => {
+            Ok(done) => {
                 if step.failed.is_some() {
                     self.world.borrow_mut().succeed(name);
                 }
-                if let Some(event) = step.done {
+                if done != Done::Nothing
+                    && let Some(event) = step.done
+                {
                     self.publish(name, event);
                 }
-                Outcome::Progress
+                match done {
+                    Done::Seen => Outcome::Progress,
+                    Done::Unseen | Done::Nothing => Outcome::Settled,
+                }
             }
             Err(problem) => match (step.failed, problem.status()) {
                 (None, Some(404 | 409)) => {
@@ -148,14 +177,15 @@ impl Actor {
         }
     }
 
-    async fn step(&self, name: &Name, op: Op) -> Result<(), Problem> {
+    async fn step(&self, name: &Name, op: Op) -> Result<Done, Problem> {
         let claims: Api<PersistentVolumeClaim> = self.api(name);
         let params = PatchParams::default();
         match op {
             Op::CreateClaim(claim) => {
+                let known = claim.metadata.name.as_deref().unwrap_or(&name.name);
                 let made = match claims.create(&PostParams::default(), &claim).await {
                     // Made before, and not yet seen; or a stranger's, which the decision tells.
-                    Err(error) if is_conflict(&error) => claims.get(&name.name).await?,
+                    Err(error) if is_conflict(&error) => claims.get(known).await?,
                     made => made?,
                 };
                 self.keep(made);
@@ -209,20 +239,29 @@ impl Actor {
             }
             Op::DeletePod { name: pod, uid } => {
                 let pods: Api<Pod> = self.api(name);
-                let only = DeleteParams {
-                    preconditions: Some(Preconditions {
-                        uid: Some(uid),
-                        resource_version: None,
-                    }),
-                    ..DeleteParams::default()
-                };
-                let answer = pods.delete(&pod, &only).await;
+                let answer = pods.delete(&pod, &only(uid)).await;
                 let mut world = self.world.borrow_mut();
                 match answer {
                     Ok(_) => world.pod_is_leaving(&name.namespace, &pod, Timestamp::now()),
                     Err(error) if is_not_found(&error) => world.forget_pod(&name.namespace, &pod),
                     Err(error) => return Err(error.into()),
                 }
+            }
+            Op::Rebind { volume, from, to } => {
+                return self.rebind(name, &volume, &from, &to).await;
+            }
+            Op::DeleteClaim { name: claim, uid } => {
+                match claims.delete(&claim, &only(uid)).await {
+                    Ok(_) => {}
+                    Err(error) if is_not_found(&error) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                let leaving = Name {
+                    namespace: name.namespace.clone(),
+                    name: claim,
+                };
+                let mut world = self.world.borrow_mut();
+                world.claim_is_leaving(&leaving, Timestamp::now());
             }
             Op::Delete { kind, name: object } => {
                 let id = Id {
@@ -232,7 +271,44 @@ impl Actor {
                 self.applier(FIELD_MANAGER).delete(&id).await?;
             }
         }
-        Ok(())
+        Ok(Done::Seen)
+    }
+
+    /// Gives a volume of claim `from` to claim `to`, which is the one of `name`.
+    async fn rebind(
+        &self,
+        name: &Name,
+        volume: &str,
+        from: &str,
+        to: &str,
+    ) -> Result<Done, Problem> {
+        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        let found = volumes.get(volume).await?;
+        let spec = found.spec.unwrap_or_default();
+        let owner = spec.claim_ref.and_then(|claim| claim.uid);
+        if owner.as_deref() == Some(to) {
+            return Ok(Done::Nothing);
+        }
+        if owner.as_deref() != Some(from) {
+            return Err(Problem::Taken {
+                volume: volume.to_owned(),
+                owner: owner.unwrap_or_else(|| "nobody".to_owned()),
+            });
+        }
+        // By its version: nobody else's volume is ever given away.
+        let patch = json!({
+            "metadata": { "resourceVersion": found.metadata.resource_version },
+            "spec": { "claimRef": {
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "namespace": name.namespace, "name": name.name, "uid": to,
+                "resourceVersion": null,
+            } },
+        });
+        let params = PatchParams::default();
+        volumes
+            .patch_metadata(volume, &params, &Patch::Merge(&patch))
+            .await?;
+        Ok(Done::Unseen)
     }
 
     /// Makes a certificate for the claim's upload server. It is never read again: a new

@@ -37,6 +37,8 @@ struct Options {
     namespace: String,
     health_port: u16,
     certificates: PathBuf,
+    /// Objects of this namespace only, or of all.
+    only: Option<String>,
 }
 
 impl Options {
@@ -47,6 +49,7 @@ impl Options {
             namespace: args.or("--namespace", api::cdi::names::NAMESPACE.to_owned())?,
             health_port: args.or("--health-port", 8080)?,
             certificates: args.or("--certificates", PathBuf::from("/var/run/certs"))?,
+            only: Some(args.or("--only", String::new())?).filter(|name| !name.is_empty()),
         };
         args.finish()?;
         Ok(options)
@@ -54,7 +57,9 @@ impl Options {
 }
 
 /// Runs cdi-controller with the arguments after its name: `--worker-image REF
-/// [--namespace cdi] [--health-port 8080] [--certificates /var/run/certs]`.
+/// [--namespace cdi] [--health-port 8080] [--certificates /var/run/certs] [--only NAMESPACE]`.
+/// With `--only` it works on one namespace, as a second controller that is tried beside
+/// the cluster's own.
 #[must_use]
 pub fn main(args: Vec<OsString>) -> ExitCode {
     kube_kit::start("cdi-controller", |shutdown| run(args, shutdown))

@@ -6,7 +6,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use api::cdi::names::CLAIM_UID_LABEL;
-use api::cdi::{CDI, DataSource, DataVolume, StorageProfile};
+use api::cdi::{
+    CDI, DataSource, DataVolume, StorageProfile, VolumeCloneSource, VolumeImportSource,
+    VolumeUploadSource,
+};
 use decide::cdi::cluster::Class;
 use futures::stream::{BoxStream, FuturesUnordered, SelectAll, StreamExt};
 use jiff::Timestamp;
@@ -32,13 +35,16 @@ enum Seen {
     Claims(Box<Event<PersistentVolumeClaim>>),
     Pods(Box<Event<Pod>>),
     Sources(Box<Event<DataSource>>),
+    Imports(Box<Event<VolumeImportSource>>),
+    Uploads(Box<Event<VolumeUploadSource>>),
+    Clones(Box<Event<VolumeCloneSource>>),
     Classes(Box<Event<StorageClass>>),
     Profiles(Box<Event<StorageProfile>>),
     Cdi(Box<Event<CDI>>),
 }
 
 /// Kinds that are watched; all their first lists must have come.
-const KINDS: u32 = 7;
+const KINDS: u32 = 10;
 
 /// The working part of the leader.
 pub(super) struct Controller {
@@ -46,6 +52,7 @@ pub(super) struct Controller {
     queue: WorkQueue<Key>,
     actor: Rc<Actor>,
     client: Client,
+    only: Option<String>,
 }
 
 impl Controller {
@@ -66,6 +73,7 @@ impl Controller {
             queue,
             actor: Rc::new(actor),
             client,
+            only: options.only.clone(),
         }
     }
 
@@ -91,19 +99,32 @@ impl Controller {
     fn watches(&self) -> SelectAll<BoxStream<'static, Seen>> {
         let client = || self.client.clone();
         let all = Selector::all();
-        let workers = Selector::all().labels(CLAIM_UID_LABEL);
+        let ours = match &self.only {
+            Some(namespace) => Selector::all().namespace(namespace),
+            None => Selector::all(),
+        };
+        let workers = ours.clone().labels(CLAIM_UID_LABEL);
         futures::stream::select_all([
-            watch(client(), &all)
+            watch(client(), &ours)
                 .map(|event| Seen::Volumes(Box::new(event)))
                 .boxed(),
-            watch(client(), &all)
+            watch(client(), &ours)
                 .map(|event| Seen::Claims(Box::new(event)))
                 .boxed(),
             watch(client(), &workers)
                 .map(|event| Seen::Pods(Box::new(event)))
                 .boxed(),
-            watch(client(), &all)
+            watch(client(), &ours)
                 .map(|event| Seen::Sources(Box::new(event)))
+                .boxed(),
+            watch(client(), &ours)
+                .map(|event| Seen::Imports(Box::new(event)))
+                .boxed(),
+            watch(client(), &ours)
+                .map(|event| Seen::Uploads(Box::new(event)))
+                .boxed(),
+            watch(client(), &ours)
+                .map(|event| Seen::Clones(Box::new(event)))
                 .boxed(),
             watch(client(), &all)
                 .map(|event| Seen::Classes(Box::new(event)))
@@ -124,6 +145,9 @@ impl Controller {
             Seen::Claims(event) => kept(&mut world, *event, 1, lists),
             Seen::Pods(event) => kept(&mut world, *event, 2, lists),
             Seen::Sources(event) => kept(&mut world, *event, 3, lists),
+            Seen::Imports(event) => kept(&mut world, *event, 7, lists),
+            Seen::Uploads(event) => kept(&mut world, *event, 8, lists),
+            Seen::Clones(event) => kept(&mut world, *event, 9, lists),
             Seen::Classes(event) => match *event {
                 Event::Restarted(all) => {
                     *lists |= 1 << 4;

@@ -278,3 +278,103 @@ async fn a_claim_that_somebody_writes_is_not_copied() {
     let step = plan.steps.remove(0);
     assert_eq!(actor.volume(&name(), step).await, Outcome::Failed);
 }
+
+/// An actor on an API server that has one volume, which is claim `owner`'s, and what it
+/// was asked to change.
+fn rebinding(owner: &'static str) -> (Actor, Asked) {
+    let bench = bench(None);
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let service = tower::service_fn(move |request: http::Request<Body>| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let line = format!("{} {}", request.method(), request.uri().path());
+            let bytes = request.into_body().collect_bytes().await.unwrap();
+            if !line.starts_with("GET") {
+                let body = serde_json::from_slice(&bytes).unwrap_or(json!({}));
+                seen.lock().unwrap().push((line, body));
+            }
+            let volume = json!({
+                "apiVersion": "v1", "kind": "PersistentVolume",
+                "metadata": {"name": "pv", "resourceVersion": "7"},
+                "spec": {"claimRef": {"namespace": "ns", "name": "x", "uid": owner}},
+            });
+            let body = Body::from(volume.to_string().into_bytes());
+            Ok::<_, tower::BoxError>(http::Response::new(body))
+        }
+    });
+    let client = kube::Client::new(service, "default");
+    let certificates = bench.certificates.path().to_owned();
+    let actor = Actor::new(
+        client,
+        Rc::clone(&bench.world),
+        WorkQueue::new(),
+        certificates,
+    );
+    (actor, asked)
+}
+
+#[tokio::test]
+async fn a_volume_goes_from_the_prime_to_the_claim_and_from_nobody_else() {
+    for (owner, outcome, patches) in [
+        ("prime", Outcome::Settled, 1),
+        ("claim", Outcome::Settled, 0),
+        ("stranger", Outcome::Progress, 0),
+    ] {
+        let (actor, asked) = rebinding(owner);
+        let mut plan = decide::plan::Plan::default();
+        plan.push(Op::Rebind {
+            volume: "pv".to_owned(),
+            from: "prime".to_owned(),
+            to: "claim".to_owned(),
+        });
+        let mut step = plan.steps.remove(0);
+        step.failed = Some("ErrRebind");
+        assert_eq!(actor.volume(&name(), step).await, outcome, "{owner}");
+        let asked = asked.lock().unwrap();
+        let volume: Vec<&Value> = asked
+            .iter()
+            .filter(|(line, _)| line.ends_with("persistentvolumes/pv"))
+            .map(|(_, body)| body)
+            .collect();
+        assert_eq!(volume.len(), patches, "{owner}");
+        for patch in volume {
+            assert_eq!(patch["metadata"]["resourceVersion"], "7");
+            assert_eq!(patch["spec"]["claimRef"]["uid"], "claim");
+            assert_eq!(patch["spec"]["claimRef"]["name"], "disk");
+        }
+    }
+}
+
+#[test]
+fn a_claim_that_is_populated_wakes_with_its_source_and_its_prime() {
+    let mut world = world();
+    let target: PersistentVolumeClaim = serde_json::from_value(json!({
+        "metadata": {"name": "disk", "namespace": "ns", "uid": "u1", "annotations": {
+            "volume.kubernetes.io/selected-node": "edge1"}},
+        "spec": {"storageClassName": "local", "dataSourceRef": {
+            "apiGroup": "cdi.kubevirt.io", "kind": "VolumeImportSource", "name": "src"}},
+    }))
+    .unwrap();
+    world.put(target);
+    let source: api::cdi::VolumeImportSource = serde_json::from_value(json!({
+        "metadata": {"name": "src", "namespace": "ns"}, "spec": {"source": {"blank": {}}},
+    }))
+    .unwrap();
+    assert_eq!(world.put(source), [Key::Volume(name())]);
+    let plan = world.decide(&name(), Timestamp::now());
+    let Op::CreateClaim(prime) = &plan.steps[0].op else {
+        panic!("expected a prime, found {:?}", plan.steps)
+    };
+    assert!(world.put((**prime).clone()).contains(&Key::Volume(name())));
+    let own = Name {
+        namespace: "ns".to_owned(),
+        name: "prime-u1".to_owned(),
+    };
+    let plan = world.decide(&own, Timestamp::now());
+    assert!(
+        matches!(plan.steps[0].op, Op::CreatePod { .. }),
+        "{:?}",
+        plan.steps
+    );
+}

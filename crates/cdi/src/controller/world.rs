@@ -4,9 +4,13 @@
 use std::collections::HashMap;
 
 use api::cdi::names::CLAIM_UID_LABEL;
-use api::cdi::{CDI, ClaimSource, DataSource, DataVolume, StorageProfile};
+use api::cdi::{
+    CDI, ClaimSource, DataSource, DataVolume, StorageProfile, VolumeCloneSource,
+    VolumeImportSource, VolumeUploadSource,
+};
 use decide::cdi::claim::{Refusal, claim_of, source};
 use decide::cdi::cluster::{Class, Cluster};
+use decide::cdi::populator::{self, Kind};
 use decide::cdi::worker::Job;
 use decide::cdi::{state, volume};
 use decide::plan::{Failure, Plan};
@@ -57,6 +61,9 @@ pub(super) struct World {
     /// Worker pods by their names.
     pods: HashMap<Name, Pod>,
     sources: HashMap<Name, DataSource>,
+    imports: HashMap<Name, VolumeImportSource>,
+    uploads: HashMap<Name, VolumeUploadSource>,
+    clones: HashMap<Name, VolumeCloneSource>,
     failing: HashMap<Name, (Failure, u32)>,
     /// By uid of the claim.
     progress: HashMap<String, f64>,
@@ -95,8 +102,9 @@ impl Kept for PersistentVolumeClaim {
         &mut world.claims
     }
 
-    fn keys(world: &World, _: &Self, name: &Name) -> Vec<Key> {
+    fn keys(world: &World, claim: &Self, name: &Name) -> Vec<Key> {
         let mut keys = vec![Key::Volume(name.clone())];
+        keys.extend(owner(claim).map(Key::Volume));
         // Copies wait for their originals, and DataSources stand for claims.
         let copies = world.claims.iter().filter(|(_, claim)| {
             matches!(Job::of(claim), Some(Job::Clone { namespace, name: of })
@@ -154,6 +162,38 @@ impl Kept for DataSource {
         keys
     }
 }
+
+/// The claim in whose stead this one is filled.
+fn owner(claim: &PersistentVolumeClaim) -> Option<Name> {
+    let owners = claim.metadata.owner_references.iter().flatten();
+    let owner = owners
+        .filter(|owner| owner.controller == Some(true))
+        .find(|owner| owner.kind == "PersistentVolumeClaim")?;
+    let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
+    Some(Name::new(namespace, &owner.name))
+}
+
+/// Sources of populated claims: claims that refer to one may go on when it comes.
+macro_rules! volume_source {
+    ($ty:ident, $all:ident, $kind:expr) => {
+        impl Kept for $ty {
+            fn meta(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+
+            fn all(world: &mut World) -> &mut HashMap<Name, Self> {
+                &mut world.$all
+            }
+
+            fn keys(world: &World, _: &Self, name: &Name) -> Vec<Key> {
+                world.referring($kind, name)
+            }
+        }
+    };
+}
+volume_source!(VolumeImportSource, imports, Kind::Import);
+volume_source!(VolumeUploadSource, uploads, Kind::Upload);
+volume_source!(VolumeCloneSource, clones, Kind::Clone);
 
 impl World {
     /// An object was created or changed.
@@ -284,6 +324,40 @@ impl World {
             .collect()
     }
 
+    /// Claims that refer to a source.
+    fn referring(&self, kind: Kind, source: &Name) -> Vec<Key> {
+        let claims = self.claims.iter().filter(|(name, claim)| {
+            name.namespace == source.namespace
+                && populator::reference(claim)
+                    .is_some_and(|to| to.kind == kind && to.name == source.name)
+        });
+        claims.map(|(name, _)| Key::Volume(name.clone())).collect()
+    }
+
+    /// How the claim is populated, if it refers to a source of ours.
+    fn population(&self, claim: &PersistentVolumeClaim) -> Option<populator::View<'_>> {
+        let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
+        // The claim's own borrow ends before the view's.
+        let claim = self.claims.get(&Name::of(&claim.metadata))?;
+        let reference = populator::reference(claim)?;
+        let name = Name::new(namespace, reference.name);
+        let source = match reference.kind {
+            Kind::Import => self.imports.get(&name).map(populator::Source::Import),
+            Kind::Upload => self.uploads.get(&name).map(populator::Source::Upload),
+            Kind::Clone => self.clones.get(&name).map(populator::Source::Clone),
+        };
+        let prime = self
+            .claims
+            .get(&Name::new(namespace, &populator::prime_name(claim)));
+        let uid = prime.and_then(|prime| prime.metadata.uid.as_ref());
+        Some(populator::View {
+            reference,
+            source,
+            prime,
+            progress: uid.and_then(|uid| self.progress.get(uid).copied()),
+        })
+    }
+
     fn find_source(&self, namespace: &str, name: &str) -> Option<&DataSource> {
         self.sources.get(&Name::new(namespace, name))
     }
@@ -316,7 +390,8 @@ impl World {
         let pod = self
             .pod(name)
             .filter(|pod| state::phase(pod) == "Running")?;
-        let asked = job != Job::Upload && self.volumes.contains_key(name);
+        let wanted = self.volumes.contains_key(name) || owner(self.claims.get(name)?).is_some();
+        let asked = job != Job::Upload && wanted;
         pod.status.as_ref()?.pod_ip.clone().filter(|_| asked)
     }
 
@@ -347,6 +422,14 @@ impl World {
         if let Some(pod) = self.pods.get_mut(&Name::new(namespace, name)) {
             let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now);
             pod.metadata.deletion_timestamp.get_or_insert(now);
+        }
+    }
+
+    /// A claim's deletion was taken.
+    pub(super) fn claim_is_leaving(&mut self, name: &Name, now: Timestamp) {
+        if let Some(claim) = self.claims.get_mut(name) {
+            let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now);
+            claim.metadata.deletion_timestamp.get_or_insert(now);
         }
     }
 
@@ -404,6 +487,7 @@ impl World {
                 pod: self.pod(name),
                 source,
                 original: original.and_then(|name| self.claims.get(&name)),
+                population: claim.and_then(|claim| self.population(claim)),
                 progress: self.progress.get(uid).copied(),
                 renew_at: self.renewals.get(uid).copied(),
                 failure: self.failing.get(name).map(|(failure, _)| failure),

@@ -109,7 +109,7 @@ async fn deletion_empties_the_cluster_in_stages_and_lets_go() {
     let mut world = world();
     world.settle().await;
     let stages = world.delete().await;
-    assert_eq!(stages[..2], [9, 9], "webhooks and APIServices, then CRDs");
+    assert_eq!(stages[..2], [10, 9], "webhooks and APIServices, then CRDs");
     assert!(stages[2] > 15);
     assert_eq!(world.owner()["metadata"]["finalizers"], json!([]));
     assert_eq!(world.owner()["status"]["phase"], "Deleted");

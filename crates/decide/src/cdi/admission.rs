@@ -6,6 +6,7 @@
 //!
 //! Source of rules, messages and paths: CDI pkg/apiserver/webhooks.
 
+pub mod claim;
 mod datavolume;
 #[cfg(test)]
 mod tests;
@@ -16,22 +17,10 @@ use serde_json::Value;
 use crate::admission::{Cause, Operation, Reason, ReviewError, Verdict, unsupported_in};
 
 /// Kinds without a controller, and what to do instead.
-const NOT_SERVED: [(&str, &str); 5] = [
+const NOT_SERVED: [(&str, &str); 2] = [
     (
         "DataImportCron",
         "scheduled imports are not implemented yet; create a DataVolume for each import",
-    ),
-    (
-        "VolumeImportSource",
-        "volume populators are not implemented yet; create a DataVolume with the same source",
-    ),
-    (
-        "VolumeUploadSource",
-        "volume populators are not implemented yet; create a DataVolume with source upload",
-    ),
-    (
-        "VolumeCloneSource",
-        "volume populators are not implemented yet; create a DataVolume with source pvc",
     ),
     (
         "ObjectTransfer",
@@ -162,6 +151,17 @@ pub fn validate(request: &Request, ctx: &Context) -> Verdict {
                 "Cannot update DataVolume Spec",
             ),
         ),
+        "VolumeImportSource" | "VolumeUploadSource" | "VolumeCloneSource" if !create => causes
+            .insert(
+                0,
+                Cause::new(
+                    Reason::Duplicate,
+                    format!("{}.Spec", request.kind),
+                    format!("Cannot update {} Spec", request.kind),
+                ),
+            ),
+        "VolumeImportSource" => causes.extend(datavolume::import(&request.object)),
+        "VolumeCloneSource" => causes.extend(clone_source(&request.object)),
         "DataSource" => causes.extend(data_source(&request.object, &request.namespace)),
         "StorageProfile" => causes.extend(profile(&request.object)),
         _ => {}
@@ -227,6 +227,24 @@ fn data_source(object: &Value, namespace: &str) -> Vec<Cause> {
             ),
         )],
     }
+}
+
+/// A clone is one of a claim.
+fn clone_source(object: &Value) -> Vec<Cause> {
+    let source = &object["spec"]["source"];
+    if source["kind"] == "PersistentVolumeClaim" {
+        return Vec::new();
+    }
+    let message = format!(
+        "spec.source.kind is not supported: expected PersistentVolumeClaim, found {}; {}",
+        source["kind"],
+        datavolume::NO_SNAPSHOT
+    );
+    vec![Cause::new(
+        Reason::NotSupported,
+        "spec.source.kind",
+        message,
+    )]
 }
 
 /// Access modes of a profile are ones that Kubernetes knows.

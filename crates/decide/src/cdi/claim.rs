@@ -7,7 +7,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use api::cdi::names::{API_VERSION, APP, APP_LABEL, annotations as note};
+use api::cdi::names::{API_VERSION, APP, APP_LABEL, APPLY_STORAGE_PROFILE, annotations as note};
 use api::cdi::{ClaimSource, DataSource, DataVolume, DataVolumeSource, StorageSpec};
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
@@ -147,6 +147,10 @@ pub fn build(
     describe(dv, source, class, cluster, &mut annotations);
     let mut labels = dv.metadata.labels.clone().unwrap_or_default();
     labels.insert(APP_LABEL.to_owned(), APP.to_owned());
+    if dv.spec.storage.is_some() {
+        // The gaps are filled: filling them again would grow the claim twice.
+        labels.remove(APPLY_STORAGE_PROFILE);
+    }
     if !is_block(&spec) {
         // A disk fills its claim by design: no alert for that.
         labels.insert(
@@ -243,6 +247,52 @@ fn from_storage(
         .requests
         .get_or_insert_default()
         .insert("storage".to_owned(), Quantity(size.to_string()));
+    Ok(spec)
+}
+
+/// The spec of a claim that asks for it: gaps filled by the class's profile, the size
+/// grown by what a file system needs.
+///
+/// # Errors
+/// When there is no class to fill the gaps from, or no size.
+pub fn complete(
+    claim: &PersistentVolumeClaim,
+    cluster: &Cluster,
+) -> Result<PersistentVolumeClaimSpec, Refusal> {
+    let mut spec = claim.spec.clone().unwrap_or_default();
+    let notes = claim.metadata.annotations.as_ref();
+    let content = notes.and_then(|notes| notes.get(note::CONTENT_TYPE));
+    let archive = content.map(String::as_str) == Some("archive");
+    spec.access_modes = spec.access_modes.filter(|modes| !modes.is_empty());
+    spec.volume_mode = spec
+        .volume_mode
+        .filter(|mode| !mode.is_empty() && mode != "FromStorageProfile");
+    if archive {
+        spec.volume_mode = Some("Filesystem".to_owned());
+    }
+    modes(&mut spec, !archive, cluster)?;
+    let Some(disk) = requested(&spec) else {
+        return Err(refuse(
+            "ErrClaimNotValid",
+            "PVC Spec is not valid - missing storage size",
+        ));
+    };
+    // A snapshot gives no more than it has.
+    let snapshot = spec
+        .data_source_ref
+        .as_ref()
+        .map(|to| to.kind.as_str())
+        .or(spec.data_source.as_ref().map(|to| to.kind.as_str()));
+    if snapshot != Some("VolumeSnapshot") {
+        let class = spec.storage_class_name.as_deref();
+        let least = class.map_or(0, |class| cluster.minimum(class));
+        let size = overhead(&spec, cluster).claim_for(disk).max(least);
+        spec.resources
+            .get_or_insert_default()
+            .requests
+            .get_or_insert_default()
+            .insert("storage".to_owned(), Quantity(size.to_string()));
+    }
     Ok(spec)
 }
 
@@ -363,19 +413,40 @@ fn describe(
     );
     set(note::PRIORITY_CLASS, &spec.priority_class_name);
     set(note::SERVICE_ACCOUNT, &spec.service_account_name);
-    let Some(source) = source else {
-        return;
+    if let Some(source) = source {
+        describe_source(
+            source,
+            &spec.content_type,
+            spec.preallocation,
+            class,
+            cluster,
+            out,
+        );
+    }
+}
+
+/// Tells the worker by annotations of a claim of storage class `class` where its data
+/// comes from and how it is written.
+pub(super) fn describe_source(
+    source: &DataVolumeSource,
+    content_type: &str,
+    preallocation: Option<bool>,
+    class: Option<&str>,
+    cluster: &Cluster,
+    out: &mut BTreeMap<String, String>,
+) {
+    let mut set = |name: &str, value: &str| {
+        if !value.is_empty() {
+            out.insert(name.to_owned(), value.to_owned());
+        }
     };
     set(note::POD_RESTARTS, "0");
+    let disk = content_type.is_empty();
     set(
         note::CONTENT_TYPE,
-        if spec.content_type.is_empty() {
-            "kubevirt"
-        } else {
-            &spec.content_type
-        },
+        if disk { "kubevirt" } else { content_type },
     );
-    let preallocation = spec.preallocation.or(cluster.config.preallocation);
+    let preallocation = preallocation.or(cluster.config.preallocation);
     set(
         note::PREALLOCATION_REQUESTED,
         if preallocation == Some(true) {

@@ -71,6 +71,12 @@ fn progress(seen: &Seen<'_>, phase: &str, old: &str) -> String {
     if phase == phase::SUCCEEDED && !upload && seen.claim.and_then(Job::of).is_some() {
         return "100.0%".to_owned();
     }
+    if let Some(told) = seen
+        .claim
+        .and_then(|claim| of(claim, note::POPULATOR_PROGRESS))
+    {
+        return told.to_owned();
+    }
     match seen.progress {
         Some(percent) if phase != phase::FAILED => format!("{:.2}%", percent.clamp(0.0, 100.0)),
         _ if old.is_empty() => "N/A".to_owned(),
@@ -114,9 +120,19 @@ fn phase_of(seen: &Seen<'_>, old: &DataVolumeStatus) -> (&'static str, Option<Ev
         };
     }
     if seen.waits {
-        return (phase::WAIT_FOR_FIRST_CONSUMER, None);
+        let populated = super::populator::reference(claim).is_some();
+        let phase = if populated {
+            phase::PENDING_POPULATION
+        } else {
+            phase::WAIT_FOR_FIRST_CONSUMER
+        };
+        return (phase, None);
     }
     let Some(job) = Job::of(claim) else {
+        // A populator's worker, which works on another claim, gave up.
+        if of(claim, note::FATAL_ERROR) == Some("true") {
+            return (phase::FAILED, None);
+        }
         return if bound == "Bound" {
             (phase::PVC_BOUND, None)
         } else {

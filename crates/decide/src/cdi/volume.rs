@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::claim::{self, Refusal};
 use super::cluster::{Cluster, HONOR_GATE};
+use super::populator::{self, Standing};
 use super::state;
 use super::status::{Cause, Seen, status};
 use super::worker::{self, Job, note as of};
@@ -67,6 +68,22 @@ pub enum Op {
     },
     /// Merge patch of the DataVolume's status.
     PatchStatus(Value),
+    /// Give a volume that is one claim's to another, unless it is that one's already.
+    Rebind {
+        /// Name of the volume.
+        volume: String,
+        /// Uid of the claim that has it.
+        from: String,
+        /// Uid of the claim that gets it: the one that was decided on.
+        to: String,
+    },
+    /// Delete a claim.
+    DeleteClaim {
+        /// Its name.
+        name: String,
+        /// Its uid.
+        uid: String,
+    },
 }
 
 /// What is known of one name in one namespace.
@@ -82,6 +99,8 @@ pub struct Observed<'a> {
     pub source: Result<Option<DataVolumeSource>, Refusal>,
     /// The claim that is to be copied.
     pub original: Option<&'a PersistentVolumeClaim>,
+    /// How the claim is populated, if it refers to a source of ours.
+    pub population: Option<populator::View<'a>>,
     /// Percent that the worker told.
     pub progress: Option<f64>,
     /// When the upload server's certificate is to be renewed; `None` when we made none.
@@ -116,7 +135,17 @@ pub fn decide(seen: &Observed<'_>, now: Timestamp) -> Plan<Op> {
             if let Some(dv) = dv.filter(|_| !leaving) {
                 belong(dv, claim, &mut story, &mut plan);
             }
-            if !story.foreign {
+            if let Some(view) = &seen.population {
+                populate(
+                    seen,
+                    view,
+                    claim,
+                    held.is_some(),
+                    now,
+                    &mut story,
+                    &mut plan,
+                );
+            } else if !story.foreign {
                 fill(seen, claim, held.is_some(), now, &mut story, &mut plan);
             }
         }
@@ -221,6 +250,27 @@ fn belong(dv: &DataVolume, claim: &PersistentVolumeClaim, story: &mut Story, pla
             "ErrResourceExists",
             format!("Resource \"{name}\" already exists and is not managed by DataVolume"),
         );
+    }
+}
+
+/// Brings the data into a claim that refers to a source of ours.
+fn populate(
+    seen: &Observed<'_>,
+    view: &populator::View<'_>,
+    claim: &PersistentVolumeClaim,
+    held: bool,
+    now: Timestamp,
+    story: &mut Story,
+    plan: &mut Plan<Op>,
+) {
+    let standing = populator::decide(view, claim, seen.cluster, held, now, plan);
+    story.adopted = standing == Standing::Done;
+    story.waits = standing == Standing::Waits;
+    // The claim has its own event already.
+    if let Standing::Stuck(reason, message) = standing
+        && !story.foreign
+    {
+        story.wait_for(reason, message);
     }
 }
 

@@ -133,15 +133,27 @@ fn external_source(spec: &Value, target: &Target<'_>, out: &mut Vec<Cause>) {
             "DataSourceRef and DataSource must match",
         ));
     }
-    for field in ["dataSource", "dataSourceRef"] {
-        if claim[field]["apiGroup"] == api::cdi::names::GROUP {
-            let path = format!("{}.{field}", target.path);
-            let message = format!(
-                "{path} is not supported: volume populators are not implemented yet; name the source in spec.source"
-            );
-            out.push(Cause::new(Reason::NotSupported, path, message));
-        }
+}
+
+/// What is wrong with a new VolumeImportSource, fields that are not supported apart.
+pub(super) fn import(object: &Value) -> Vec<Cause> {
+    let mut out = Vec::new();
+    let spec = &object["spec"];
+    let fetched = ["http", "s3", "registry", "blank"];
+    let set = SOURCES.into_iter().filter(|name| {
+        // Sources that are refused have a cause of their own.
+        !spec["source"][*name].is_null() && fetched.contains(name)
+    });
+    if set.count() == 0
+        && spec["source"]
+            .as_object()
+            .is_none_or(|source| source.is_empty())
+    {
+        out.push(invalid("spec.source", "Missing VolumeImport source"));
+    } else {
+        one_source(spec, &spec["source"], "", &mut out);
     }
+    out
 }
 
 fn source_ref(reference: &Value, out: &mut Vec<Cause>) {

@@ -164,11 +164,6 @@ fn the_claim_must_be_able_to_hold_a_disk() {
             "cannot have block volumeMode",
         ),
         (
-            json!({"source": null, "storage": {"resources": {"requests": {"storage": "1Gi"}},
-                "dataSourceRef": {"apiGroup": "cdi.kubevirt.io", "kind": "VolumeImportSource", "name": "x"}}}),
-            "populators are not implemented",
-        ),
-        (
             json!({"checkpoints": [{"current": "a", "previous": ""}]}),
             "several stages",
         ),
@@ -285,4 +280,82 @@ fn requests_for_other_kinds_are_not_ours() {
     let body = json!({"request": {"uid": "u", "operation": "CREATE",
         "resource": {"group": "", "resource": "pods"}}});
     assert!(answer(body, &Context::default()).is_err());
+}
+
+#[test]
+fn volume_sources_are_looked_at_like_those_of_data_volumes() {
+    let made = |kind: &str, resource: &str, spec: Value| {
+        let object = json!({
+            "apiVersion": "cdi.kubevirt.io/v1beta1", "kind": kind,
+            "metadata": {"name": "s", "namespace": "ns"}, "spec": spec,
+        });
+        let request = request("CREATE", resource, object, Value::Null);
+        validate(&request, &Context::default())
+    };
+    let import = |spec| made("VolumeImportSource", "volumeimportsources", spec);
+    for spec in [
+        json!({"source": {"http": {"url": "http://x/y"}}, "contentType": "archive"}),
+        json!({"source": {"registry": {"url": "docker://x/y"}}}),
+        json!({"source": {"blank": {}}, "preallocation": true}),
+    ] {
+        let verdict = import(spec.clone());
+        assert!(verdict.allowed, "{spec}: {}", verdict.message);
+    }
+    for (spec, words) in [
+        (json!({}), "Missing"),
+        (json!({"source": {}}), "Missing"),
+        (json!({"source": {"http": {"url": "ftp://x"}}}), "scheme"),
+        (
+            json!({"source": {"blank": {}, "s3": {"url": "http://x/y"}}}),
+            "Multiple",
+        ),
+        (json!({"source": {"vddk": {}}}), "VMware"),
+        (
+            json!({"source": {"blank": {}}, "targetClaim": "x"}),
+            "targetClaim",
+        ),
+    ] {
+        let verdict = import(spec.clone());
+        assert!(!verdict.allowed, "{spec}");
+        let told = verdict
+            .causes
+            .iter()
+            .any(|cause| cause.message.contains(words));
+        assert!(told, "{spec}: {:?}", verdict.causes);
+    }
+    assert!(made("VolumeUploadSource", "volumeuploadsources", json!({})).allowed);
+    let clone = |kind: &str| {
+        let spec = json!({"source": {"kind": kind, "name": "golden"}});
+        made("VolumeCloneSource", "volumeclonesources", spec)
+    };
+    assert!(clone("PersistentVolumeClaim").allowed);
+    assert!(
+        clone("VolumeSnapshot")
+            .message
+            .contains("restore the snapshot")
+    );
+}
+
+#[test]
+fn volume_sources_stay_what_they_were() {
+    let object = |content: &str| {
+        json!({
+            "apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "VolumeUploadSource",
+            "metadata": {"name": "s", "namespace": "ns"}, "spec": {"contentType": content},
+        })
+    };
+    let request = request(
+        "UPDATE",
+        "volumeuploadsources",
+        object("archive"),
+        object("kubevirt"),
+    );
+    let verdict = validate(&request, &Context::default());
+    assert!(
+        verdict
+            .message
+            .contains("Cannot update VolumeUploadSource Spec"),
+        "{}",
+        verdict.message
+    );
 }

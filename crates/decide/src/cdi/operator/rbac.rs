@@ -51,7 +51,12 @@ fn api_rules() -> Vec<Value> {
     vec![
         rule("", &["persistentvolumeclaims", "namespaces"], &["get"]),
         rule("storage.k8s.io", &["storageclasses"], &["get", "list"]),
-        rule(GROUP, &["datavolumes", "cdis"], &["get", "list"]),
+        rule("storage.k8s.io", &["csidrivers"], &["get"]),
+        rule(
+            GROUP,
+            &["datavolumes", "cdis", "storageprofiles"],
+            &["get", "list"],
+        ),
         rule(GROUP, &["datasources", "volumeclonesources"], &["get"]),
         rule(
             "authorization.k8s.io",

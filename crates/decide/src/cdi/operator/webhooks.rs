@@ -108,19 +108,63 @@ const HOOKS: [Hook; 7] = [
 
 /// All configurations.
 pub(super) fn objects(config: &Config, server: &Server<'_>) -> Vec<Value> {
-    HOOKS
+    let mut objects: Vec<Value> = HOOKS
         .iter()
         .map(|hook| {
-            json!({
-                "apiVersion": "admissionregistration.k8s.io/v1", "kind": hook.kind,
-                "metadata": {
-                    "name": hook.configuration,
-                    "labels": { names::COMPONENT_LABEL: API_SERVICE }
-                },
-                "webhooks": [webhook(hook, config, server)]
-            })
+            configuration(
+                hook.kind,
+                hook.configuration,
+                &webhook(hook, config, server),
+            )
         })
-        .collect()
+        .collect();
+    objects.push(configuration(
+        MUTATING,
+        "cdi-api-pvc-mutate",
+        &claims(server),
+    ));
+    objects
+}
+
+fn configuration(kind: &str, name: &str, webhook: &Value) -> Value {
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
+        "metadata": { "name": name, "labels": { names::COMPONENT_LABEL: API_SERVICE } },
+        "webhooks": [webhook]
+    })
+}
+
+/// The webhook for new claims. It is asked about those only that want something of ours:
+/// a cdi-apiserver that is away keeps nobody else from storage.
+fn claims(server: &Server<'_>) -> Value {
+    let mut webhook = server.webhook(&Webhook {
+        name: "pvc-mutate.cdi.kubevirt.io",
+        path: "/pvc-mutate",
+        policy: "Fail",
+        spared: None,
+        rule: json!({
+            "apiGroups": [""],
+            "apiVersions": ["v1"],
+            "operations": ["CREATE"],
+            "resources": ["persistentvolumeclaims"],
+            "scope": "Namespaced"
+        }),
+    });
+    let refers = |field: &str| {
+        format!(
+            "(has(object.spec.{field}) && has(object.spec.{field}.apiGroup) && object.spec.{field}.apiGroup == '{}')",
+            names::GROUP
+        )
+    };
+    let label = names::APPLY_STORAGE_PROFILE;
+    webhook["matchConditions"] = json!([{
+        "name": "asks-for-something-of-ours",
+        "expression": format!(
+            "(has(object.metadata.labels) && '{label}' in object.metadata.labels && object.metadata.labels['{label}'] == 'true') || {} || {}",
+            refers("dataSource"), refers("dataSourceRef")
+        ),
+    }]);
+    webhook
 }
 
 fn webhook(hook: &Hook, config: &Config, server: &Server<'_>) -> Value {

@@ -85,6 +85,7 @@ impl World {
             pod: self.pod.as_ref(),
             source: Ok(source),
             original: self.original.as_ref(),
+            population: None,
             progress: None,
             renew_at: self.renew_at,
             failure: self.failure.as_ref(),
@@ -107,6 +108,8 @@ fn name(op: &Op) -> String {
         Op::CreateClaim(_) => "create claim".to_owned(),
         Op::PatchClaim(_) => "patch claim".to_owned(),
         Op::Certify => "certify".to_owned(),
+        Op::Rebind { volume, .. } => format!("rebind {volume}"),
+        Op::DeleteClaim { name, .. } => format!("delete claim {name}"),
         Op::Apply(object) | Op::TryApply(object) => {
             format!("apply {}", object["kind"].as_str().unwrap())
         }
