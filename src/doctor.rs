@@ -17,6 +17,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use anyhow::anyhow;
 use diagnose::Facts;
 use hardware::Status;
 use hardware::report::NodeReport;
@@ -55,7 +56,15 @@ pub(crate) fn run(command: &DoctorCommand, out: &Output) -> anyhow::Result<ExitC
         ..NodeReport::default()
     };
     match runtime.block_on(examine(args, &config, &path, &stop)) {
-        Some(Ok(facts)) => node.verdicts = diagnose::judge(&facts),
+        Some(Ok(facts)) => {
+            if let Some(name) = unknown(&facts) {
+                out.error(&anyhow!(
+                    "expected --namespace to name a namespace, found none called {name}; kubectl get namespaces lists them"
+                ));
+                return Ok(ExitCode::from(EXIT_USAGE));
+            }
+            node.verdicts = diagnose::judge(&facts);
+        }
         Some(Err(error)) => node.error = Some(format!("{error:#}")),
         None => return Ok(ExitCode::from(interrupt::EXIT)),
     }
@@ -73,6 +82,13 @@ pub(crate) fn run(command: &DoctorCommand, out: &Output) -> anyhow::Result<ExitC
         (Status::Warn, false) => ExitCode::from(EXIT_WARN),
         (Status::Warn, true) | (Status::Fail, _) => ExitCode::from(EXIT_FAIL),
     })
+}
+
+/// The namespace that was asked about, if there is none of this name.
+fn unknown(facts: &Facts) -> Option<&str> {
+    let asked = facts.namespace.as_deref()?;
+    let all = facts.namespaces.as_ref().ok()?;
+    (!all.contains_key(asked)).then_some(asked)
 }
 
 /// Gathers everything; `None` after an interruption.

@@ -44,7 +44,8 @@ pub(super) async fn gather(client: &Client, namespace: Option<&str>) -> (Facts, 
     let label = format!("{}={}", names::APP_LABEL, names::APP);
     let group = format!("{}/{}", names::UPLOAD_GROUP, names::UPLOAD_VERSION);
     let services = list(Api::namespaced(cdi(), names::NAMESPACE), &all).await;
-    let pods = list(Api::all(cdi()), &own(&label)).await;
+    let (pods, _) = around(client, namespace, &own(&label)).await;
+    let (policies, own_policies) = around(client, namespace, &all).await;
     let config = one(Api::all(cdi()), names::CONFIG).await;
     let bundle = bundle(client).await;
     let nodes = list(Api::all(cdi()), &all).await;
@@ -76,7 +77,8 @@ pub(super) async fn gather(client: &Client, namespace: Option<&str>) -> (Facts, 
         ingresses: list(Api::namespaced(cdi(), names::NAMESPACE), &all).await,
         bundle,
         doors,
-        policies: list(Api::all(cdi()), &all).await,
+        policies,
+        own_policies,
         namespaces: namespaces(client).await,
         token: Token {
             namespace: namespace
@@ -108,6 +110,37 @@ where
         Err(error) if kube_kit::is_not_found(&error) => Ok(Vec::new()),
         Err(error) => Err(kube_kit::reason(&error)),
     }
+}
+
+/// Everything of a kind in all namespaces; for who may not read that, what is in `namespace` and in CDI's,
+/// and whether CDI's could be read.
+async fn around<K>(
+    client: &Client,
+    namespace: Option<&str>,
+    params: &ListParams,
+) -> (Read<Vec<K>>, Read<()>)
+where
+    K: Clone + DeserializeOwned + Debug,
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    let error = match list(Api::all(client.clone()), params).await {
+        Ok(all) => return (Ok(all), Ok(())),
+        Err(error) => error,
+    };
+    let own = list(Api::namespaced(client.clone(), names::NAMESPACE), params).await;
+    let known = own.as_ref().map(drop).map_err(Clone::clone);
+    let Some(namespace) = namespace else {
+        return (Err(error), known);
+    };
+    let there = match namespace {
+        names::NAMESPACE => Ok(Vec::new()),
+        namespace => list(Api::namespaced(client.clone(), namespace), params).await,
+    };
+    let both = there.map(|mut all| {
+        all.extend(own.unwrap_or_default());
+        all
+    });
+    (both, known)
 }
 
 /// An object, if there is one.

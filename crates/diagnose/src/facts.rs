@@ -39,8 +39,10 @@ pub struct Facts {
     pub bundle: Read<Option<String>>,
     /// Every way to the upload proxy, tried from here.
     pub doors: Vec<Door>,
-    /// Network policies in all namespaces.
+    /// Network policies in all namespaces that could be read.
     pub policies: Read<Vec<NetworkPolicy>>,
+    /// Policies in CDI's namespace are among them.
+    pub own_policies: Read<()>,
     /// Labels of all namespaces.
     pub namespaces: Read<BTreeMap<String, BTreeMap<String, String>>>,
     /// What became of a token.

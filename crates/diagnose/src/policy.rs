@@ -98,6 +98,9 @@ impl World<'_> {
 
     /// Clients to the proxy, in CDI's namespace.
     fn own(&self) -> Vec<Verdict> {
+        if let Err(error) = &self.facts.own_policies {
+            return unread(ID, "network policies in namespace cdi", error);
+        }
         let proxy = self.component(names::NAMESPACE, names::UPLOAD_PROXY);
         let inward = say(
             self.of(names::NAMESPACE),

@@ -8,8 +8,9 @@ use crate::facts::{Facts, Way};
 use crate::verdict::{fail, pass, skip, unread, warn};
 
 /// Opens the proxy on a port of every node. Another service than CDI's own, whose type the
-/// operator puts back.
-const EXPOSE: &str = "kubectl -n cdi expose deployment cdi-uploadproxy --name=cdi-uploadproxy-nodeport --type=NodePort --port=443 --target-port=8443";
+/// operator puts back, with other labels than CDI's own, by which it would take it for its own
+/// and away.
+const EXPOSE: &str = "kubectl -n cdi expose deployment cdi-uploadproxy --name=cdi-uploadproxy-nodeport --labels=app=cdi-uploadproxy-nodeport --type=NodePort --port=443 --target-port=8443";
 
 pub(crate) fn service(facts: &Facts) -> Vec<Verdict> {
     const ID: &str = "proxy.service";
@@ -113,7 +114,11 @@ pub(crate) fn address(facts: &Facts) -> Vec<Verdict> {
         ));
     }
     if facts.doors.is_empty() {
-        verdicts.push(skip(ID, "", "there is no service to reach"));
+        let why = match &facts.services {
+            Err(error) => format!("services in namespace cdi cannot be read: {error}"),
+            Ok(_) => "there is no service to reach".to_owned(),
+        };
+        verdicts.push(skip(ID, "", why));
     }
     verdicts
 }

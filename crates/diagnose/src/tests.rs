@@ -68,6 +68,7 @@ fn healthy() -> Facts {
         bundle: Ok(Some("PEM".to_owned())),
         doors: vec![door(Way::Configured, "https://up.example", Ok(()))],
         policies: Ok(Vec::new()),
+        own_policies: Ok(()),
         namespaces: Ok([("cdi".to_owned(), labels("cdi"))].into()),
         token: Token {
             namespace: "default".to_owned(),
@@ -411,6 +412,16 @@ fn a_policy_that_shuts_the_proxy_out_of_a_namespace_that_uploads_is_found() {
             uploading(f, vec![policy("wide", &spec)])
         });
     }
+    hurt(
+        "policy",
+        Pass,
+        "no policy selects upload servers",
+        "",
+        |f| {
+            f.namespace = Some("ns".to_owned());
+            f.own_policies = Err("forbidden".to_owned());
+        },
+    );
     // CDI brings its policy along with the first upload.
     hurt("policy", Pass, "", "", |f| {
         f.namespace = Some("ns".to_owned());
