@@ -4,6 +4,8 @@
 //! `cargo xtask edge-node capture` makes the captures.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod machines;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -17,14 +19,7 @@ const LIVE: [&str; 3] = ["kvm.dev", "kvm.run", "time"];
 
 /// The worst status of each check, and the exit code.
 fn judged(dir: &Path, of: &[&str]) -> (BTreeMap<String, String>, Option<i32>) {
-    let output = Command::new(env!("CARGO_BIN_EXE_edgevirt"))
-        .args(["preflight", "--output", "json", "--requirements", "asks"])
-        .args(of)
-        .current_dir(dir)
-        .output()
-        .unwrap();
-    let document: Value = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+    let (document, code) = report(dir, of);
     let mut worst: BTreeMap<String, (hardware::Status, String)> = BTreeMap::new();
     for verdict in document["nodes"][0]["verdicts"].as_array().unwrap() {
         let status: hardware::Status = serde_json::from_value(verdict["status"].clone()).unwrap();
@@ -36,7 +31,20 @@ fn judged(dir: &Path, of: &[&str]) -> (BTreeMap<String, String>, Option<i32>) {
         }
     }
     let words = worst.into_iter().map(|(id, (_, word))| (id, word));
-    (words.collect(), output.status.code())
+    (words.collect(), code)
+}
+
+/// The report on what `of` names, with what the file `asks` asks, and the exit code.
+fn report(dir: &Path, of: &[&str]) -> (Value, Option<i32>) {
+    let output = Command::new(env!("CARGO_BIN_EXE_edgevirt"))
+        .args(["preflight", "--output", "json", "--requirements", "asks"])
+        .args(of)
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    let document = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+    (document, output.status.code())
 }
 
 fn code(found: &BTreeMap<String, String>) -> i32 {
