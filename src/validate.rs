@@ -82,22 +82,8 @@ pub(crate) fn run(args: &ValidateArgs, out: &Output) -> anyhow::Result<ExitCode>
 
 async fn look(client: &Client, namespace: &str) -> Vec<Finding> {
     let mut findings = vec![kubevirt(client, namespace).await];
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-    let mut image = None;
-    for name in DEPLOYMENTS {
-        let found = deployments.get(name).await;
-        // virt-operator is the first, and says what image the others shall have.
-        if let Ok(object) = &found
-            && image.is_none()
-        {
-            image = rollout::image_of_components(object);
-        }
-        let result = found.map_err(|error| error.to_string());
-        findings.push(finding(
-            name,
-            result.and_then(|object| rollout::deployment(&object, image.as_deref())),
-        ));
-    }
+    let (found, image) = deployments(client, namespace, &DEPLOYMENTS).await;
+    findings.extend(found);
     let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
     let result = daemon_sets
         .get(HANDLER)
@@ -110,6 +96,32 @@ async fn look(client: &Client, namespace: &str) -> Vec<Finding> {
     findings.push(subresources(client).await);
     findings.push(devices(client).await);
     findings
+}
+
+/// What is found of deployments. The first is the operator's, and says what image
+/// the others shall have, which is given too.
+async fn deployments(
+    client: &Client,
+    namespace: &str,
+    names: &[&str],
+) -> (Vec<Finding>, Option<String>) {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let mut image = None;
+    let mut findings = Vec::new();
+    for name in names {
+        let found = api.get(name).await;
+        if let Ok(object) = &found
+            && image.is_none()
+        {
+            image = rollout::image_of_components(object);
+        }
+        let result = found.map_err(|error| error.to_string());
+        findings.push(finding(
+            name,
+            result.and_then(|object| rollout::deployment(&object, image.as_deref())),
+        ));
+    }
+    (findings, image)
 }
 
 fn finding(check: &str, result: Result<String, String>) -> Finding {

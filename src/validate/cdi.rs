@@ -1,10 +1,9 @@
 //! Whether images come into claims: the CDI object, its programs, and the API of upload tokens.
 
 use api::cdi::{CDI, names};
-use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, Client};
 
-use super::{Finding, finding, rollout};
+use super::{Finding, deployments, finding};
 
 /// Deployments of CDI, as the walk-through lists them; the operator says what image the others shall have.
 const DEPLOYMENTS: [&str; 4] = [
@@ -16,21 +15,8 @@ const DEPLOYMENTS: [&str; 4] = [
 
 pub(super) async fn look(client: &Client) -> Vec<Finding> {
     let mut findings = vec![finding("CDI", object(client).await)];
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), names::NAMESPACE);
-    let mut image = None;
-    for name in DEPLOYMENTS {
-        let found = deployments.get(name).await;
-        if let Ok(object) = &found
-            && image.is_none()
-        {
-            image = rollout::image_of_components(object);
-        }
-        let result = found.map_err(|error| error.to_string());
-        findings.push(finding(
-            name,
-            result.and_then(|object| rollout::deployment(&object, image.as_deref())),
-        ));
-    }
+    let (found, _) = deployments(client, names::NAMESPACE, &DEPLOYMENTS).await;
+    findings.extend(found);
     findings.push(finding("upload tokens API", tokens(client).await));
     findings
 }

@@ -48,29 +48,38 @@ pub struct Condition {
     pub last_transition_time: Option<Time>,
 }
 
-/// Makes a kind of cdi.kubevirt.io usable with any Kubernetes client.
+/// Makes a kind of cdi.kubevirt.io usable with any Kubernetes client; with the
+/// types of its parts, makes the kind itself.
 macro_rules! cdi_kind {
     ($ty:ident, $plural:literal, $scope:ident) => {
-        impl k8s_openapi::Resource for $ty {
-            const API_VERSION: &'static str = $crate::cdi::names::API_VERSION;
-            const GROUP: &'static str = $crate::cdi::names::GROUP;
-            const KIND: &'static str = stringify!($ty);
-            const VERSION: &'static str = $crate::cdi::names::VERSION;
-            const URL_PATH_SEGMENT: &'static str = $plural;
-            type Scope = k8s_openapi::$scope;
+        $crate::resource::kind!($ty, stringify!($ty), $plural, $scope, $crate::cdi::names);
+    };
+    (
+        $(#[$doc:meta])+
+        $ty:ident($plural:literal, $scope:ident);
+        $(#[$spec_doc:meta])+
+        spec: $spec:ty;
+        $($(#[$status_doc:meta])+ status: $status:ty;)?
+    ) => {
+        $(#[$doc])+
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        pub struct $ty {
+            /// `cdi.kubevirt.io/v1beta1`.
+            pub api_version: String,
+            /// Name of the kind.
+            pub kind: String,
+            /// Standard metadata.
+            pub metadata: ObjectMeta,
+            $(#[$spec_doc])+
+            pub spec: $spec,
+            $(
+                $(#[$status_doc])+
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub status: Option<$status>,
+            )?
         }
-
-        impl k8s_openapi::Metadata for $ty {
-            type Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-
-            fn metadata(&self) -> &Self::Ty {
-                &self.metadata
-            }
-
-            fn metadata_mut(&mut self) -> &mut Self::Ty {
-                &mut self.metadata
-            }
-        }
+        cdi_kind!($ty, $plural, $scope);
     };
 }
 pub(crate) use cdi_kind;

@@ -1,17 +1,17 @@
 //! Ties our kinds to `k8s_openapi::Resource`, so that any Kubernetes client
 //! that works with generated types works with them.
 
-/// Implements `k8s_openapi::{Resource, Metadata}` and `api_version`/`kind`
-/// defaults for a namespaced kind of kubevirt.io/v1.
-macro_rules! kubevirt_kind {
-    ($ty:ident, $kind:literal, $plural:literal) => {
+/// Implements `k8s_openapi::{Resource, Metadata}` for a kind of the group and
+/// version that `names` says.
+macro_rules! kind {
+    ($ty:ident, $kind:expr, $plural:literal, $scope:ident, $($names:tt)+) => {
         impl k8s_openapi::Resource for $ty {
-            const API_VERSION: &'static str = $crate::names::API_VERSION;
-            const GROUP: &'static str = $crate::names::GROUP;
+            const API_VERSION: &'static str = $($names)+::API_VERSION;
+            const GROUP: &'static str = $($names)+::GROUP;
             const KIND: &'static str = $kind;
-            const VERSION: &'static str = $crate::names::VERSION;
+            const VERSION: &'static str = $($names)+::VERSION;
             const URL_PATH_SEGMENT: &'static str = $plural;
-            type Scope = k8s_openapi::NamespaceResourceScope;
+            type Scope = k8s_openapi::$scope;
         }
 
         impl k8s_openapi::Metadata for $ty {
@@ -27,4 +27,11 @@ macro_rules! kubevirt_kind {
         }
     };
 }
-pub(crate) use kubevirt_kind;
+
+/// As [`kind`], for a namespaced kind of kubevirt.io/v1.
+macro_rules! kubevirt_kind {
+    ($ty:ident, $kind:literal, $plural:literal) => {
+        $crate::resource::kind!($ty, $kind, $plural, NamespaceResourceScope, $crate::names);
+    };
+}
+pub(crate) use {kind, kubevirt_kind};

@@ -9,23 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Condition, cdi_kind};
 
-/// The wish for a claim filled with an image.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct DataVolume {
-    /// `cdi.kubevirt.io/v1beta1`.
-    pub api_version: String,
-    /// `DataVolume`.
-    pub kind: String,
-    /// Standard metadata.
-    pub metadata: ObjectMeta,
+cdi_kind! {
+    /// The wish for a claim filled with an image.
+    DataVolume("datavolumes", NamespaceResourceScope);
     /// What the user wants.
-    pub spec: DataVolumeSpec,
+    spec: DataVolumeSpec;
     /// What is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<DataVolumeStatus>,
+    status: DataVolumeStatus;
 }
-cdi_kind!(DataVolume, "datavolumes", NamespaceResourceScope);
 
 /// Wish of a [`DataVolume`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -5,23 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Condition, cdi_kind};
 
-/// What is known of the storage class of the same name.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct StorageProfile {
-    /// `cdi.kubevirt.io/v1beta1`.
-    pub api_version: String,
-    /// `StorageProfile`.
-    pub kind: String,
-    /// Standard metadata.
-    pub metadata: ObjectMeta,
+cdi_kind! {
+    /// What is known of the storage class of the same name.
+    StorageProfile("storageprofiles", ClusterResourceScope);
     /// What the administrator says; goes before what is known.
-    pub spec: StorageProfileSpec,
+    spec: StorageProfileSpec;
     /// What holds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<StorageProfileStatus>,
+    status: StorageProfileStatus;
 }
-cdi_kind!(StorageProfile, "storageprofiles", ClusterResourceScope);
 
 /// What the administrator says of a storage class.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

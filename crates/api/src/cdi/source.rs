@@ -6,23 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClaimSource, Condition, DataVolumeSource, DataVolumeSpec, cdi_kind};
 
-/// A name for a claim to clone from.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct DataSource {
-    /// `cdi.kubevirt.io/v1beta1`.
-    pub api_version: String,
-    /// `DataSource`.
-    pub kind: String,
-    /// Standard metadata.
-    pub metadata: ObjectMeta,
+cdi_kind! {
+    /// A name for a claim to clone from.
+    DataSource("datasources", NamespaceResourceScope);
     /// What it stands for.
-    pub spec: DataSourceSpec,
+    spec: DataSourceSpec;
     /// Whether that is there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<DataSourceStatus>,
+    status: DataSourceStatus;
 }
-cdi_kind!(DataSource, "datasources", NamespaceResourceScope);
 
 /// What a [`DataSource`] stands for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,23 +50,14 @@ pub struct DataSourceStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// The wish to import an image again whenever it changes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct DataImportCron {
-    /// `cdi.kubevirt.io/v1beta1`.
-    pub api_version: String,
-    /// `DataImportCron`.
-    pub kind: String,
-    /// Standard metadata.
-    pub metadata: ObjectMeta,
+cdi_kind! {
+    /// The wish to import an image again whenever it changes.
+    DataImportCron("dataimportcrons", NamespaceResourceScope);
     /// What the user wants.
-    pub spec: DataImportCronSpec,
+    spec: DataImportCronSpec;
     /// What is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<DataImportCronStatus>,
+    status: DataImportCronStatus;
 }
-cdi_kind!(DataImportCron, "dataimportcrons", NamespaceResourceScope);
 
 /// Wish of a [`DataImportCron`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -148,24 +130,12 @@ pub struct ImportStatus {
     pub digest: String,
 }
 
-/// Where a claim that refers to it gets its data from.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct VolumeImportSource {
-    /// `cdi.kubevirt.io/v1beta1`.
-    pub api_version: String,
-    /// `VolumeImportSource`.
-    pub kind: String,
-    /// Standard metadata.
-    pub metadata: ObjectMeta,
+cdi_kind! {
+    /// Where a claim that refers to it gets its data from.
+    VolumeImportSource("volumeimportsources", NamespaceResourceScope);
     /// The source.
-    pub spec: VolumeImportSourceSpec,
+    spec: VolumeImportSourceSpec;
 }
-cdi_kind!(
-    VolumeImportSource,
-    "volumeimportsources",
-    NamespaceResourceScope
-);
 
 /// Source of an import.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -182,24 +152,12 @@ pub struct VolumeImportSourceSpec {
     pub content_type: String,
 }
 
-/// A claim that refers to it waits for an upload.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct VolumeUploadSource {
-    /// `cdi.kubevirt.io/v1beta1`.
-    pub api_version: String,
-    /// `VolumeUploadSource`.
-    pub kind: String,
-    /// Standard metadata.
-    pub metadata: ObjectMeta,
+cdi_kind! {
+    /// A claim that refers to it waits for an upload.
+    VolumeUploadSource("volumeuploadsources", NamespaceResourceScope);
     /// How it is written.
-    pub spec: VolumeUploadSourceSpec,
+    spec: VolumeUploadSourceSpec;
 }
-cdi_kind!(
-    VolumeUploadSource,
-    "volumeuploadsources",
-    NamespaceResourceScope
-);
 
 /// How an upload is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -213,24 +171,12 @@ pub struct VolumeUploadSourceSpec {
     pub preallocation: Option<bool>,
 }
 
-/// A claim that refers to it becomes a copy of another.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct VolumeCloneSource {
-    /// `cdi.kubevirt.io/v1beta1`.
-    pub api_version: String,
-    /// `VolumeCloneSource`.
-    pub kind: String,
-    /// Standard metadata.
-    pub metadata: ObjectMeta,
+cdi_kind! {
+    /// A claim that refers to it becomes a copy of another.
+    VolumeCloneSource("volumeclonesources", NamespaceResourceScope);
     /// What is copied.
-    pub spec: VolumeCloneSourceSpec,
+    spec: VolumeCloneSourceSpec;
 }
-cdi_kind!(
-    VolumeCloneSource,
-    "volumeclonesources",
-    NamespaceResourceScope
-);
 
 /// What is copied.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -7,23 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Condition, cdi_kind};
 
-/// The wish to move an object to another namespace.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ObjectTransfer {
-    /// `cdi.kubevirt.io/v1beta1`.
-    pub api_version: String,
-    /// `ObjectTransfer`.
-    pub kind: String,
-    /// Standard metadata.
-    pub metadata: ObjectMeta,
+cdi_kind! {
+    /// The wish to move an object to another namespace.
+    ObjectTransfer("objecttransfers", ClusterResourceScope);
     /// What goes where.
-    pub spec: ObjectTransferSpec,
+    spec: ObjectTransferSpec;
     /// How far it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<ObjectTransferStatus>,
+    status: ObjectTransferStatus;
 }
-cdi_kind!(ObjectTransfer, "objecttransfers", ClusterResourceScope);
 
 /// What goes where.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,7 @@
 //! Claims and DataVolumes in the picture: only what the decisions look at.
 
+use std::collections::{HashMap, HashSet};
+
 use api::vmi::VmiSpec;
 use decide::storage::{ClaimFacts, DataVolumeFacts, Storage, claim_names, names_of};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -41,16 +43,7 @@ impl Index {
 
     /// All claims, as of now.
     pub(crate) fn reset_claims(&mut self, all: &[PersistentVolumeClaim]) -> Vec<Key> {
-        let listed: std::collections::HashSet<ObjectKey> = all
-            .iter()
-            .map(|claim| ObjectKey::of(&claim.metadata))
-            .collect();
-        let gone: Vec<ObjectKey> = self
-            .claims
-            .keys()
-            .filter(|key| !listed.contains(key))
-            .cloned()
-            .collect();
+        let gone = gone(&self.claims, all.iter().map(|claim| &claim.metadata));
         let mut keys = Vec::new();
         for key in gone {
             self.claims.remove(&key);
@@ -102,14 +95,7 @@ impl Index {
 
     /// All DataVolumes, as of now; none when there is no CDI.
     pub(crate) fn reset_data_volumes(&mut self, all: &[RawDataVolume]) -> Vec<Key> {
-        let listed: std::collections::HashSet<ObjectKey> =
-            all.iter().map(|raw| ObjectKey::of(&raw.metadata)).collect();
-        let gone: Vec<ObjectKey> = self
-            .data_volumes
-            .keys()
-            .filter(|key| !listed.contains(key))
-            .cloned()
-            .collect();
+        let gone = gone(&self.data_volumes, all.iter().map(|raw| &raw.metadata));
         let mut keys = Vec::new();
         for key in gone {
             self.data_volumes.remove(&key);
@@ -167,4 +153,14 @@ impl Index {
             .chain(vmis.map(|(key, _)| Key::Vmi(key.clone())))
             .collect()
     }
+}
+
+/// The keys of what is known and not among `all`.
+fn gone<'a, T>(
+    known: &HashMap<ObjectKey, T>,
+    all: impl Iterator<Item = &'a ObjectMeta>,
+) -> Vec<ObjectKey> {
+    let listed: HashSet<ObjectKey> = all.map(ObjectKey::of).collect();
+    let keys = known.keys().filter(|key| !listed.contains(key));
+    keys.cloned().collect()
 }
