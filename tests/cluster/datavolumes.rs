@@ -5,12 +5,25 @@ use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io::Read;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use testkit::{Namespace, eventually, kubectl};
+use testkit::{Namespace, kubectl};
 
 const WORKERS: &str = "app=containerized-data-importer";
+
+/// As [`testkit::eventually`], with fewer looks: a worker takes seconds, and the looks of several tests would take
+/// the processors from it.
+pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Result<T, String>) -> T {
+    testkit::eventually(what, || {
+        let found = probe();
+        if found.is_err() {
+            std::thread::sleep(Duration::from_millis(400));
+        }
+        found
+    })
+}
 
 /// A DataVolume for a disk of `size`.
 pub(crate) fn volume(name: &str, source: &Value, size: &str) -> Value {

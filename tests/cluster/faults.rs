@@ -94,6 +94,8 @@ impl Drop for Small {
             .arg(&self.directory)
             .output();
         let _ = std::fs::remove_dir(&self.directory);
+        // Unless another test has something there.
+        let _ = std::fs::remove_dir("/var/lib/edgevirt-test");
     }
 }
 

@@ -3,13 +3,13 @@
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
-use testkit::{Background, Namespace, eventually, kubectl};
+use testkit::{Background, Namespace, kubectl};
 
 use crate::datavolumes::{
-    condition, create, delete, disk_size, fails, hex, holds, http, no_workers, random, sha256,
-    succeeds, volume,
+    condition, create, delete, disk_size, eventually, fails, hex, holds, http, no_workers, random,
+    sha256, succeeds, volume,
 };
 use crate::fixtures::{self, Added};
 use crate::hostile::qcow2;
@@ -64,7 +64,7 @@ fn a_web_servers_image_is_what_its_checksum_says_or_fails() {
     secret(&ns, "right", USER, PASSWORD);
     secret(&ns, "wrong", USER, "let me out");
 
-    let source = |name: &str, more: serde_json::Value| {
+    let source = |name: &str, more: Value| {
         let mut http = json!({"url": web.url(name)});
         http.as_object_mut()
             .unwrap()
@@ -117,8 +117,12 @@ fn a_web_server_behind_an_authority_of_its_own_is_believed_when_that_is_named() 
     let ns = Namespace::new("tls");
     let raw = random(3 << 20);
     let host = format!("source.{}.svc", ns.name());
-    let web = Files::default().file("raw.img", raw.clone()).serve();
-    let (port, ca) = web.over_tls(&host);
+    let web = Files::default()
+        .file("raw.img", raw.clone())
+        .file("unnamed.img", raw.clone())
+        .serve();
+    let front = web.over_tls(&host);
+    let (port, ca) = (front.port, front.ca.as_str());
     let _ = ns
         .create(
             &json!({"apiVersion": "v1", "kind": "List", "items": [
@@ -134,21 +138,21 @@ fn a_web_server_behind_an_authority_of_its_own_is_believed_when_that_is_named() 
             .to_string(),
         )
         .expect_ok("a service for this machine");
-    let url = format!("https://{host}:{port}/raw.img");
-    let named = json!({"http": {"url": url, "certConfigMap": "authority"}});
+    let url = |name: &str| format!("https://{host}:{port}/{name}");
+    let named = json!({"http": {"url": url("raw.img"), "certConfigMap": "authority"}});
     create(&ns, &volume("named", &named, "16Mi"));
-    create(&ns, &http("unnamed", &url, "16Mi"));
+    create(&ns, &http("unnamed", &url("unnamed.img"), "16Mi"));
     succeeds(&ns, "named");
     holds(&ns, "named", &raw);
-    eventually("the doubt is told", || {
-        let dv = ns.get("dv", "unnamed");
-        let message = condition(&dv, "Running")["message"].to_string();
-        if message.contains("certificate") {
-            Ok(())
-        } else {
-            Err(dv["status"].to_string())
+    eventually("a client does not trust the server", || {
+        match front.refused() {
+            0 => Err(ns.get("dv", "unnamed")["status"].to_string()),
+            _ => Ok(()),
         }
     });
+    assert_eq!(web.asked("unnamed.img"), 0);
+    let dv = ns.get("dv", "unnamed");
+    assert_ne!(dv["status"]["phase"], "Succeeded", "{dv}");
     delete(&ns, "unnamed");
     no_workers(&ns);
 }
@@ -238,34 +242,39 @@ fn an_object_of_an_s3_server_is_imported_by_who_has_the_keys() {
 
 /// The embedded registry, which speaks no TLS, among those that CDI may ask so.
 struct Insecure {
-    before: String,
+    /// The merge patch that takes it out again.
+    undo: Value,
 }
 
 impl Insecure {
-    fn patch(registries: &str) {
-        let patch = format!(r#"{{"spec":{{"config":{{"insecureRegistries":{registries}}}}}}}"#);
+    fn patch(config: &Value) {
+        let patch = json!({"spec": {"config": config}}).to_string();
         let words = ["patch", "cdi", "cdi", "--type=merge", "--patch", &patch];
         let _ = kubectl(&words, None).expect_ok("patch cdi");
     }
 
     fn allow(host: &str) -> Self {
-        let path = "-o=jsonpath={.spec.config.insecureRegistries}";
+        let path = "-o=jsonpath={.spec.config}";
         let before = kubectl(&["get", "cdi", "cdi", path], None).expect_ok("get cdi");
-        let mut all: Vec<String> = serde_json::from_str(before.trim()).unwrap_or_default();
-        let before = if all.is_empty() {
-            "null".to_owned()
+        let before: Value = serde_json::from_str(before.trim()).unwrap_or_default();
+        let mut all = before["insecureRegistries"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        all.push(json!(host));
+        Self::patch(&json!({ "insecureRegistries": all }));
+        let undo = if before.is_null() {
+            Value::Null
         } else {
-            json!(all).to_string()
+            json!({"insecureRegistries": before["insecureRegistries"]})
         };
-        all.push(host.to_owned());
-        Self::patch(&json!(all).to_string());
-        Self { before }
+        Self { undo }
     }
 }
 
 impl Drop for Insecure {
     fn drop(&mut self) {
-        Self::patch(&self.before);
+        Self::patch(&self.undo);
     }
 }
 

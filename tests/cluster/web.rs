@@ -136,8 +136,8 @@ impl Web {
         self.files[name].asked.load(Ordering::SeqCst)
     }
 
-    /// The same files over TLS: the port, and the authority's certificate of `host`.
-    pub(crate) fn over_tls(&self, host: &str) -> (u16, String) {
+    /// The same files over TLS, by the name `host`.
+    pub(crate) fn over_tls(&self, host: &str) -> Front {
         let dir = tempfile::tempdir().unwrap();
         let ca = certificates(dir.path(), host);
         let tls = ServerTls::from_dir(dir.path(), None).unwrap();
@@ -145,6 +145,8 @@ impl Web {
         let port = listener.local_addr().unwrap().port();
         listener.set_nonblocking(true).unwrap();
         let to = self.port;
+        let refused = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&refused);
         std::thread::spawn(move || {
             let _dir = dir;
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -156,10 +158,11 @@ impl Web {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 loop {
                     let (stream, _) = listener.accept().await.unwrap();
-                    let tls = Arc::clone(&tls);
+                    let (tls, counted) = (Arc::clone(&tls), Arc::clone(&counted));
                     tokio::spawn(async move {
                         // A client that does not trust us goes away.
                         let Ok(mut front) = tls.accept(stream).await else {
+                            counted.fetch_add(1, Ordering::SeqCst);
                             return;
                         };
                         let mut back = tokio::net::TcpStream::connect((HOST, to)).await.unwrap();
@@ -168,7 +171,22 @@ impl Web {
                 }
             });
         });
-        (port, ca)
+        Front { port, ca, refused }
+    }
+}
+
+/// TLS in front of a [`Web`].
+pub(crate) struct Front {
+    pub(crate) port: u16,
+    /// The authority's certificate.
+    pub(crate) ca: String,
+    refused: Arc<AtomicUsize>,
+}
+
+impl Front {
+    /// Connections that came to nothing, as those of clients that do not trust the authority.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused.load(Ordering::SeqCst)
     }
 }
 
