@@ -1,6 +1,8 @@
 //! The cluster, a namespace of the benchmark's own, and the objects it makes.
 
-use anyhow::Context;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
 use api::VirtualMachineInstance;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
@@ -9,6 +11,9 @@ use serde_json::json;
 
 /// Namespace of the benchmark.
 const NAMESPACE: &str = "edgevirt-bench";
+
+/// How long the namespace of an earlier run may take to go.
+const GONE: Duration = Duration::from_secs(60);
 
 /// The cluster under measurement.
 pub(crate) struct World {
@@ -24,10 +29,24 @@ impl World {
         };
         let namespaces: Api<Namespace> = Api::all(world.client.clone());
         let object = serde_json::from_value(json!({"metadata": {"name": NAMESPACE}}))?;
-        match namespaces.create(&PostParams::default(), &object).await {
-            Ok(_) => {}
-            Err(error) if kube_kit::is_conflict(&error) => {}
-            Err(error) => return Err(error).context("cannot make the namespace"),
+        // One that an earlier run removes refuses everything until it is gone.
+        let deadline = Instant::now() + GONE;
+        loop {
+            match namespaces.create(&PostParams::default(), &object).await {
+                Ok(_) => break,
+                Err(error) if kube_kit::is_conflict(&error) => {}
+                Err(error) => return Err(error).context("cannot make the namespace"),
+            }
+            let known = namespaces.get_opt(NAMESPACE).await?;
+            if known.is_some_and(|known| known.metadata.deletion_timestamp.is_none()) {
+                break;
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "namespace {NAMESPACE} has been on its way out for {} s",
+                GONE.as_secs()
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
         world.wait_for_default_account().await?;
         Ok(world)
