@@ -267,7 +267,7 @@ fn say(
         .collect();
     if !patch.is_empty() {
         plan.steps.push(Step {
-            op: annotate(patch),
+            op: annotate(&patch),
             done: Some(Event {
                 warning: true,
                 reason,
@@ -279,7 +279,7 @@ fn say(
     Standing::Stuck(reason, message)
 }
 
-fn annotate(patch: Map<String, Value>) -> Op {
+fn annotate(patch: &Map<String, Value>) -> Op {
     Op::PatchClaim(json!({ "metadata": { "annotations": patch } }))
 }
 
@@ -482,7 +482,7 @@ fn attend(
         let why = of(prime, note::RUNNING_MESSAGE).unwrap_or_default();
         let news = hopeless && of(claim, note::FATAL_ERROR) != Some("true");
         plan.steps.push(Step {
-            op: annotate(patch),
+            op: annotate(&patch),
             done: news.then(|| kind.failed(name, why)),
             failed: None,
         });
