@@ -27,11 +27,7 @@ impl Answer for Keeper {
         self.version += 1;
         match request.method {
             Method::GET if is_collection(path) => {
-                let of = format!("{path}/");
-                let items = self
-                    .objects
-                    .iter()
-                    .filter(|(path, _)| path.starts_with(&of));
+                let items = self.objects.iter().filter(|(of, _)| is_in(of, path));
                 let items: Vec<&Value> = items.map(|(_, object)| object).collect();
                 (200, json!({ "metadata": {}, "items": items }))
             }
@@ -77,4 +73,15 @@ fn is_collection(path: &str) -> bool {
     let parts = path.trim_start_matches('/').split('/');
     let before = if path.starts_with("/apis/") { 3 } else { 2 };
     parts.count().saturating_sub(before) % 2 == 1
+}
+
+/// Whether the object at `path` is one of `collection`, which may be that of
+/// all namespaces.
+fn is_in(path: &str, collection: &str) -> bool {
+    let Some((base, plural)) = collection.rsplit_once('/') else {
+        return false;
+    };
+    let rest = path.strip_prefix(base).unwrap_or_default();
+    let parts: Vec<&str> = rest.split('/').skip(1).collect();
+    matches!(parts.as_slice(), [kind, _] | ["namespaces", _, kind, _] if *kind == plural)
 }

@@ -9,18 +9,22 @@ use super::*;
 
 const KUBEVIRT: &str = "/apis/kubevirt.io/v1/namespaces/kubevirt/kubevirts/kubevirt";
 
-fn world() -> World<Operator> {
+fn operator(client: kube::Client) -> Operator {
     let config = Config {
         namespace: "kubevirt".into(),
         version: "v0.1.0".into(),
         image: "r/virt:1".into(),
         launcher_image: "r/virt-launcher:1".into(),
     };
+    Operator::new(client, config)
+}
+
+fn world() -> World<Operator> {
     let kubevirt = json!({
         "apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "spec": {},
         "metadata": { "name": "kubevirt", "namespace": "kubevirt", "uid": "u", "resourceVersion": "1", "generation": 1 }
     });
-    World::new(KUBEVIRT, &kubevirt, |client| Operator::new(client, config))
+    World::new(KUBEVIRT, &kubevirt, operator)
 }
 
 fn all_ready(world: &mut World<Operator>) {
@@ -130,4 +134,25 @@ async fn deletion_empties_the_cluster_in_stages_and_lets_go() {
     assert_eq!(left.keys().collect::<Vec<_>>(), [KUBEVIRT]);
     assert_eq!(world.owner()["metadata"]["finalizers"], json!([]));
     assert_eq!(world.owner()["status"]["phase"], "Deleted");
+}
+
+/// All of the leader but the watches, which end at once here: it lists, finds
+/// the owner, then follows what it makes, and installs.
+#[tokio::test]
+async fn a_leader_that_finds_an_owner_installs() {
+    let server = world().server;
+    let leading = kube_kit::operator::lead(operator(kube_kit::testing::client(&server)));
+    let installed = async {
+        let path = "/apis/apps/v1/namespaces/kubevirt/deployments/virt-api";
+        while !server.lock().unwrap().objects.contains_key(path) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        ended = leading => panic!("ended: {ended:?}"),
+        installed = tokio::time::timeout(Duration::from_secs(30), installed) => {
+            let log = server.lock().unwrap().log.clone();
+            installed.unwrap_or_else(|_| panic!("not installed: {log:#?}"));
+        }
+    }
 }
