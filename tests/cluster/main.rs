@@ -5,8 +5,8 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod control_plane;
-mod doctor;
 mod datavolumes;
+mod doctor;
 mod faults;
 mod fixtures;
 mod guest;
@@ -18,6 +18,7 @@ mod kills;
 mod lifecycle;
 mod manifest;
 mod memory;
+mod populators;
 mod reach;
 mod refusals;
 mod stateful;

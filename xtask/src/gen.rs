@@ -85,7 +85,7 @@ fn fill(template: &str) -> anyhow::Result<String> {
     once(template, REFUSED)?;
     once(template, ACCEPTED)?;
     let mut found = Vec::new();
-    for kind in KINDS {
+    for kind in kinds() {
         walk(kind, String::new(), &mut found);
     }
     Ok(template
@@ -105,6 +105,11 @@ fn fill(template: &str) -> anyhow::Result<String> {
         ))
 }
 
+/// KubeVirt's kinds, then CDI's.
+fn kinds() -> impl Iterator<Item = &'static str> {
+    KINDS.into_iter().chain(api::cdi::KINDS)
+}
+
 /// A field that is not acted on: kind, path in it, state.
 type Found = (&'static str, String, State);
 
@@ -113,9 +118,14 @@ type Found = (&'static str, String, State);
 /// The template of a VirtualMachine is left out: it is the spec of a
 /// VirtualMachineInstance, and listed there.
 fn walk(kind: &'static str, prefix: String, found: &mut Vec<Found>) {
+    let table = if KINDS.contains(&kind) {
+        table()
+    } else {
+        api::cdi::table()
+    };
     let mut queue = vec![(kind, prefix)];
     while let Some((name, prefix)) = queue.pop() {
-        let Some(ty) = table().get(name) else {
+        let Some(ty) = table.get(name) else {
             continue;
         };
         for field in &ty.fields {
@@ -147,7 +157,7 @@ fn brackets(kind: &Kind) -> &'static str {
 /// Markdown: for each kind the reasons, for each reason the fields.
 fn list(found: &[Found], pick: impl Fn(State) -> Option<&'static str>) -> String {
     let mut out = String::new();
-    for kind in KINDS {
+    for kind in kinds() {
         let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (_, path, state) in found.iter().filter(|(of, ..)| *of == kind) {
             if let Some(why) = pick(*state) {
@@ -186,6 +196,7 @@ mod tests {
         assert!(text.contains("### VirtualMachineInstance\n"));
         assert!(text.contains("`spec.domain.devices.interfaces[].sriov`"));
         assert!(!text.contains("spec.template.spec.domain"));
+        assert!(text.contains("### DataVolume\n") && text.contains("`spec.source.vddk`"));
         assert!(fill("no markers").is_err());
     }
 
