@@ -66,7 +66,6 @@ CLASS = kind("storage.k8s.io/v1", "StorageClass", False,
 
 IMAGES = kind("v1", "ConfigMap", True,
               data=fields(**{f"ROOK_CSI_{name}_IMAGE": IMAGE for name in
-                             ["CEPH", "ATTACHER", "REGISTRAR", "PROVISIONER", "RESIZER", "SNAPSHOTTER"]},
-                          ROOK_CSI_ENABLE_CEPHFS={"const": "false"}))
+                             ["CEPH", "ATTACHER", "REGISTRAR", "PROVISIONER", "RESIZER", "SNAPSHOTTER"]}))
 
 ALL = {"cluster.yaml": CLUSTER, "pool.yaml": POOL, "storageclass.yaml": CLASS, "images.yaml": IMAGES}
