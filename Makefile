@@ -156,7 +156,7 @@ test: debootstrap check test-nodes ## Everything in check, then the tests on boo
 test-nodes: build $(VENV_STAMP) ## Boot every variant of testbed/edge-node and compare preflight's verdicts
 	EDGEVIRT_CACHE=$(CACHE) cargo xtask edge-node build
 	EDGEVIRT_CACHE=$(CACHE) EDGEVIRT_PROBE=$(CURDIR)/$(PROGRAMS)/edgevirt-probe \
-		cargo test --locked --features nodes --test nodes -- --test-threads=$$(($$(nproc) + 1))
+		tests/again nodes --test-threads=$$(($$(nproc) + 1))
 	tests/on-node
 
 # Every crates/*/fuzz; the compiler's sanitizers are only in nightly ones.
