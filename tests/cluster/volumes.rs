@@ -267,10 +267,29 @@ impl Drop for HostDiskGate {
     }
 }
 
+/// What is on the node is the user's: on this node, ours.
+struct NodeDirectory(String);
+
+impl NodeDirectory {
+    const PARENT: &str = "/var/lib/edgevirt-test";
+
+    fn new(name: &str) -> Self {
+        Self(format!("{}/{name}", Self::PARENT))
+    }
+}
+
+impl Drop for NodeDirectory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+        // Unless another test has something there.
+        let _ = std::fs::remove_dir(Self::PARENT);
+    }
+}
+
 #[test]
 fn a_disk_of_the_node_is_made_and_kept_and_needs_the_gate() {
     let ns = Namespace::new("hostdisk");
-    let directory = format!("/var/lib/edgevirt-test/{}", ns.name());
+    let directory = NodeDirectory::new(ns.name());
     let host = |path: &str| {
         (
             json!({"name": "host", "hostDisk": {
@@ -278,7 +297,7 @@ fn a_disk_of_the_node_is_made_and_kept_and_needs_the_gate() {
             json!({"name": "host", "disk": {"bus": "virtio"}}),
         )
     };
-    let image = format!("{directory}/disk.img");
+    let image = format!("{}/disk.img", directory.0);
     let wanted = vm("guest", "Always", &[host(&image)]);
     let said = ns
         .create(&wanted.to_string())
@@ -324,6 +343,5 @@ fn a_disk_of_the_node_is_made_and_kept_and_needs_the_gate() {
     let _ = ns.kubectl(&["delete", "vm", "guest"]).expect_ok("delete");
     ns.wait_gone("vm", "guest");
     drop(gate);
-    // What is on the node is the user's: on this node, ours.
-    let _ = std::fs::remove_dir_all(&directory);
+    drop(directory);
 }
