@@ -114,19 +114,17 @@ fn an_inventory_or_playbook_that_is_not_there_is_named() {
     );
 }
 
+/// A kubeconfig of a cluster where nothing listens: on the discard port.
+const NOBODY: &str = "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
+     contexts: [{name: a, context: {cluster: a, user: a}}]\n\
+     clusters: [{name: a, cluster: {server: 'https://127.0.0.1:9'}}]\n\
+     users: [{name: a, user: {token: x}}]\n";
+
 #[test]
 fn a_cluster_that_does_not_answer_is_told_with_its_address() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("config");
-    // Nothing listens on the discard port.
-    std::fs::write(
-        &config,
-        "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
-         contexts: [{name: a, context: {cluster: a, user: a}}]\n\
-         clusters: [{name: a, cluster: {server: 'https://127.0.0.1:9'}}]\n\
-         users: [{name: a, user: {token: x}}]\n",
-    )
-    .unwrap();
+    std::fs::write(&config, NOBODY).unwrap();
     let config = config.display().to_string();
     for verb in ["demo", "validate"] {
         let words = [verb, "--kubeconfig", &config];
@@ -150,15 +148,7 @@ fn a_doctor_without_a_cluster_says_so_and_ends_as_preflight_does() {
     std::fs::write(&config, "no: [yaml").unwrap();
     let words = ["doctor", "cdi", "--kubeconfig", config.to_str().unwrap()];
     refused(&words, &[], 2, &["cannot read the kubeconfig"]);
-    // Nothing listens on the discard port.
-    std::fs::write(
-        &config,
-        "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
-         contexts: [{name: a, context: {cluster: a, user: a}}]\n\
-         clusters: [{name: a, cluster: {server: 'https://127.0.0.1:9'}}]\n\
-         users: [{name: a, user: {token: x}}]\n",
-    )
-    .unwrap();
+    std::fs::write(&config, NOBODY).unwrap();
     let output = edgevirt(dir.path(), &words, &[]);
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(3), "{said}");

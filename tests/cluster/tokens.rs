@@ -49,7 +49,8 @@ pub(crate) fn ask(
     })
 }
 
-pub(crate) fn proxy() -> String {
+/// Address and port of the upload proxy's service.
+pub(crate) fn proxy_address() -> String {
     let words = [
         "-n",
         "cdi",
@@ -59,7 +60,11 @@ pub(crate) fn proxy() -> String {
         "-o=jsonpath={.spec.clusterIP}",
     ];
     let ip = kubectl(&words, None).expect_ok("the upload proxy's address");
-    format!("https://{ip}:443/v1beta1/upload")
+    format!("{ip}:443")
+}
+
+pub(crate) fn proxy() -> String {
+    format!("https://{}/v1beta1/upload", proxy_address())
 }
 
 fn refused(token: &str, status: u16, words: &str) {

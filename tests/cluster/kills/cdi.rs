@@ -169,16 +169,7 @@ fn an_upload_survives_its_server_and_the_proxy() {
     let disk = random(IMAGE);
     let file = dir.path().join("disk.img");
     std::fs::write(&file, &disk).unwrap();
-    let words = [
-        "-n",
-        "cdi",
-        "get",
-        "service",
-        "cdi-uploadproxy",
-        "-o=jsonpath={.spec.clusterIP}",
-    ];
-    let ip = kubectl(&words, None).expect_ok("the upload proxy's address");
-    let way = Slow::to(format!("{ip}:443"));
+    let way = Slow::to(crate::tokens::proxy_address());
     let image = format!("--image-path={}", path(&file));
     let upload = |more: &[&str]| {
         let mut command = Background::command(&virtctl_program());

@@ -44,20 +44,14 @@ fn nothing_is_patched_when_nothing_changed() {
         ("Scheduling", vec![pending_pod()]),
         ("Running", vec![pod()]),
     ] {
-        let mut vmi = vmi(phase);
-        let mut value = serde_json::to_value(&vmi).unwrap();
-        json_patch::merge(&mut value, &patch(&run(&vmi, &pods)));
-        vmi = serde_json::from_value(value).unwrap();
+        let vmi = applied(&vmi(phase), &pods);
         assert_eq!(run(&vmi, &pods), Plan::default(), "{phase}");
     }
 }
 
 #[test]
 fn a_bound_pod_alone_is_worth_no_request() {
-    let mut vmi = vmi("Scheduling");
-    let mut value = serde_json::to_value(&vmi).unwrap();
-    json_patch::merge(&mut value, &patch(&run(&vmi, &[pending_pod()])));
-    vmi = serde_json::from_value(value).unwrap();
+    let vmi = applied(&vmi("Scheduling"), &[pending_pod()]);
     let bound = PodFacts {
         node: "edge1".to_owned(),
         ..pending_pod()
@@ -125,9 +119,7 @@ fn a_pod_that_waits_for_secrets_is_told_of_after_a_while_and_taken_back() {
     assert!(message.contains("login (spec.volumes[1])"), "{message}");
     assert_eq!(late.requeue, None);
 
-    let mut value = serde_json::to_value(&vmi).unwrap();
-    json_patch::merge(&mut value, &told);
-    vmi = serde_json::from_value(value).unwrap();
+    vmi = merged(&vmi, &told);
     assert_eq!(
         run(&vmi, &[waits_since(-20)]),
         Plan::default(),
@@ -218,23 +210,26 @@ fn a_guest_that_runs_before_its_pod_is_ready_is_worth_one_request_more() {
         ..pod()
     };
     // What virt-controller said, and what virt-handler says when it takes the VMI over.
-    let mut vmi = applied(vmi("Scheduling"), std::slice::from_ref(&starting));
+    let vmi = applied(&vmi("Scheduling"), std::slice::from_ref(&starting));
     let taken = json!({"status": {
         "phase": "Running", "nodeName": "edge1", "qosClass": "Burstable",
         "activePods": {"pod-uid": "edge1"},
         "phaseTransitionTimestamps": [{"phase": "Running", "phaseTransitionTimestamp": "2026-01-01T00:00:00Z"}]
     }});
-    let mut value = serde_json::to_value(&vmi).unwrap();
-    json_patch::merge(&mut value, &taken);
-    vmi = serde_json::from_value(value).unwrap();
+    let vmi = merged(&vmi, &taken);
     assert_eq!(run(&vmi, &[starting]), Plan::default());
     let told = patch(&run(&vmi, &[pod()]));
     let keys: Vec<&String> = told["status"].as_object().unwrap().keys().collect();
     assert_eq!(keys, ["conditions"], "{told}");
 }
 
-fn applied(vmi: VirtualMachineInstance, pods: &[PodFacts]) -> VirtualMachineInstance {
-    let mut value = serde_json::to_value(&vmi).unwrap();
-    json_patch::merge(&mut value, &patch(&run(&vmi, pods)));
+/// `vmi` after the patch that is decided on with `pods`.
+fn applied(vmi: &VirtualMachineInstance, pods: &[PodFacts]) -> VirtualMachineInstance {
+    merged(vmi, &patch(&run(vmi, pods)))
+}
+
+fn merged(vmi: &VirtualMachineInstance, patch: &Value) -> VirtualMachineInstance {
+    let mut value = serde_json::to_value(vmi).unwrap();
+    json_patch::merge(&mut value, patch);
     serde_json::from_value(value).unwrap()
 }
