@@ -45,12 +45,7 @@ pub struct Leading {
     _release: DropGuard,
 }
 
-/// Does `work` while this replica leads by the lease `lease_name` in `namespace`, stands
-/// by again when the lease is lost, and ends when `work` or the component does.
-///
-/// # Errors
-/// What `work` ended with; [`Stopped`] when `shutdown` comes before we led.
-pub async fn while_leading<F>(
+async fn while_leading<F>(
     client: &kube::Client,
     namespace: &str,
     lease_name: &str,
@@ -71,12 +66,13 @@ where
     }
 }
 
-/// As [`while_leading`], and answers probes on `health_port` meanwhile: all that
-/// a component without a server of its own does. A standby is as ready as a
-/// leader: either could answer a probe only.
+/// Does `work` while this replica leads by the lease `lease_name` in `namespace`, stands
+/// by again when the lease is lost, and answers probes on `health_port` meanwhile: all
+/// that a component without a server of its own does. A standby is as ready as a
+/// leader: either could answer a probe only. Ends when `work` or the component does.
 ///
 /// # Errors
-/// As [`while_leading`], and when the port is taken.
+/// What `work` ended with; [`Stopped`] when `shutdown` comes before we led; a taken port.
 pub async fn lead_and_answer_probes<F>(
     client: &kube::Client,
     namespace: &str,

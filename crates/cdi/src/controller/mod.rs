@@ -18,14 +18,13 @@ mod tests;
 mod world;
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use kube_kit::Shutdown;
 use kube_kit::args::Args;
-use kube_kit::health::Health;
+use kube_kit::lease::lead_and_answer_probes;
 
 /// Lease by which one replica leads.
 const LEASE: &str = "cdi-controller";
@@ -37,8 +36,6 @@ struct Options {
     namespace: String,
     health_port: u16,
     certificates: PathBuf,
-    /// Objects of this namespace only, or of all.
-    only: Option<String>,
 }
 
 impl Options {
@@ -49,7 +46,6 @@ impl Options {
             namespace: args.or("--namespace", api::cdi::names::NAMESPACE.to_owned())?,
             health_port: args.or("--health-port", 8080)?,
             certificates: args.or("--certificates", PathBuf::from("/var/run/certs"))?,
-            only: Some(args.or("--only", String::new())?).filter(|name| !name.is_empty()),
         };
         args.finish()?;
         Ok(options)
@@ -57,9 +53,7 @@ impl Options {
 }
 
 /// Runs cdi-controller with the arguments after its name: `--worker-image REF
-/// [--namespace cdi] [--health-port 8080] [--certificates /var/run/certs] [--only NAMESPACE]`.
-/// With `--only` it works on one namespace, as a second controller that is tried beside
-/// the cluster's own.
+/// [--namespace cdi] [--health-port 8080] [--certificates /var/run/certs]`.
 #[must_use]
 pub fn main(args: Vec<OsString>) -> ExitCode {
     kube_kit::start("cdi-controller", |shutdown| run(args, shutdown))
@@ -68,18 +62,17 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 async fn run(args: Vec<OsString>, shutdown: Shutdown) -> anyhow::Result<()> {
     let options = Options::parse(args).context("command line of cdi-controller")?;
     let client = kube_kit::client()?;
-    let health = Health::new();
-    health.set_ready(true);
-    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, options.health_port));
-    let probes = kube_kit::health::serve(address, health, shutdown.clone());
-    let work =
-        kube_kit::lease::while_leading(&client, &options.namespace, LEASE, &shutdown, || async {
+    lead_and_answer_probes(
+        &client,
+        &options.namespace,
+        LEASE,
+        options.health_port,
+        &shutdown,
+        || async {
             let controller = run::Controller::new(client.clone(), &options);
             controller.run().await;
             Ok(())
-        });
-    tokio::select! {
-        ended = probes => ended,
-        ended = work => ended,
-    }
+        },
+    )
+    .await
 }

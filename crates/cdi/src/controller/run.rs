@@ -52,7 +52,6 @@ pub(super) struct Controller {
     queue: WorkQueue<Key>,
     actor: Rc<Actor>,
     client: Client,
-    only: Option<String>,
 }
 
 impl Controller {
@@ -73,7 +72,6 @@ impl Controller {
             queue,
             actor: Rc::new(actor),
             client,
-            only: options.only.clone(),
         }
     }
 
@@ -99,31 +97,27 @@ impl Controller {
     fn watches(&self) -> SelectAll<BoxStream<'static, Seen>> {
         let client = || self.client.clone();
         let all = Selector::all();
-        let ours = match &self.only {
-            Some(namespace) => Selector::all().namespace(namespace),
-            None => Selector::all(),
-        };
-        let workers = ours.clone().labels(CLAIM_UID_LABEL);
+        let workers = Selector::all().labels(CLAIM_UID_LABEL);
         futures::stream::select_all([
-            watch(client(), &ours)
+            watch(client(), &all)
                 .map(|event| Seen::Volumes(Box::new(event)))
                 .boxed(),
-            watch(client(), &ours)
+            watch(client(), &all)
                 .map(|event| Seen::Claims(Box::new(event)))
                 .boxed(),
             watch(client(), &workers)
                 .map(|event| Seen::Pods(Box::new(event)))
                 .boxed(),
-            watch(client(), &ours)
+            watch(client(), &all)
                 .map(|event| Seen::Sources(Box::new(event)))
                 .boxed(),
-            watch(client(), &ours)
+            watch(client(), &all)
                 .map(|event| Seen::Imports(Box::new(event)))
                 .boxed(),
-            watch(client(), &ours)
+            watch(client(), &all)
                 .map(|event| Seen::Uploads(Box::new(event)))
                 .boxed(),
-            watch(client(), &ours)
+            watch(client(), &all)
                 .map(|event| Seen::Clones(Box::new(event)))
                 .boxed(),
             watch(client(), &all)
