@@ -48,7 +48,7 @@ pub(crate) enum ImageArgs {
         #[arg(long, short, value_enum, default_value_t)]
         output: Format,
     },
-    /// Take an image out of the registry. Its disk space is free when the registry collects garbage.
+    /// Take an image out of the registry. Its disk space is free when the registry starts the next time.
     Rm {
         /// The image's name, as in a manifest: [HOST/]NAME[:TAG].
         name: Reference,

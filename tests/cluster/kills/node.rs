@@ -1,5 +1,6 @@
 //! The node's own services go away, gently and not: the guest does not notice.
 
+use std::io::Read as _;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
@@ -9,14 +10,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use testkit::{Console, Namespace, eventually_within, kubectl};
+use testkit::{Console, Namespace, edgevirt, eventually_within, kubectl};
 
 use super::{RECOVERY, uptime};
-use crate::fixtures::run;
+use crate::fixtures::{self, Added, run};
 use crate::manifest;
 
 /// How the embedded cluster's services are supervised where PID 1 is not systemd.
 const SUPERVISOR: &str = "/etc/edgevirt/supervisord.conf";
+/// Where the embedded cluster's registry keeps its images.
+const REGISTRY: &str = "/var/lib/edgevirt/registry";
 /// Longer than this no packet of the guest's may be missing: TCP repeats a lost one after 1 s, then 2 s.
 const GAP_MAX: Duration = Duration::from_secs(4);
 
@@ -62,7 +65,6 @@ impl Drop for Knocker {
 }
 
 fn answered(guest: SocketAddr) -> bool {
-    use std::io::Read;
     let Ok(mut stream) = TcpStream::connect_timeout(&guest, Duration::from_secs(1)) else {
         return false;
     };
@@ -94,6 +96,54 @@ fn hit(service: &str, kill: bool) {
         (false, false) => systemd(&["restart", &unit]),
         (false, true) => systemd(&["kill", "--signal=KILL", &unit]),
     };
+}
+
+/// Bytes of the registry's files.
+fn registry_size() -> u64 {
+    let said = run(Command::new("du").args(["-s", "--block-size=1", REGISTRY]));
+    said.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_removed_image_leaves_the_disk_when_the_registry_starts_again_and_others_stay() {
+    const SIZE: usize = 16 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("disk.raw");
+    let mut disk = fixtures::tiny_disk("stays");
+    std::fs::write(&file, &disk).unwrap();
+    let stays = Added::new("stays", &file);
+    // Bytes that no compression makes less of.
+    disk.resize(SIZE, 0);
+    std::fs::File::open("/dev/urandom")
+        .unwrap()
+        .read_exact(&mut disk[512..])
+        .unwrap();
+    std::fs::write(&file, &disk).unwrap();
+    let goes = Added::new("goes", &file);
+    let full = registry_size();
+    drop(goes);
+
+    hit("registry", false);
+    eventually_within(
+        RECOVERY,
+        "the registry has the image that stays only",
+        || {
+            let said = edgevirt(&["image", "ls"]);
+            let right = said.ok && said.stdout.contains(stays.name());
+            let left = registry_size();
+            (right && left + SIZE as u64 <= full + (1 << 20))
+                .then_some(())
+                .ok_or(format!(
+                    "{} {}: {full} bytes, then {left}",
+                    said.stdout, said.stderr
+                ))
+        },
+    );
+    let ns = Namespace::new("registry");
+    let _ = ns
+        .create(&manifest::tiny("stays", stays.name()))
+        .expect_ok("create");
+    ns.wait_for("vmi", "stays", "/status/phase", "Running");
 }
 
 fn condition(object: &Value, kind: &str) -> bool {
