@@ -85,6 +85,9 @@ pub const UPLOAD_PORT: u16 = 8443;
 pub const METRICS_PORT: u16 = 8080;
 /// Metric of a worker: how much of its work is done, in percent.
 pub const PROGRESS_METRIC: &str = "kubevirt_cdi_import_progress_total";
+/// Metric of a worker: it is there while the source fails and is tried again, with the reason
+/// as its one label. Ours.
+pub const RETRY_METRIC: &str = "edgevirt_cdi_import_retrying";
 
 /// Annotations of claims, DataVolumes and worker pods.
 pub mod annotations {

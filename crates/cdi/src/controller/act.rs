@@ -26,7 +26,7 @@ use super::world::{Key, Name, World};
 
 /// How long an upload server's certificate is valid.
 /// Source: CDI's default for certificates of its servers.
-const VALID: SignedDuration = SignedDuration::from_hours(24);
+pub(super) const VALID: SignedDuration = SignedDuration::from_hours(24);
 
 /// How a step, or a pass over a key, ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,6 +207,7 @@ impl Actor {
                 self.applier(FIELD_MANAGER)
                     .apply_over(&object, None)
                     .await?;
+                self.world.borrow_mut().ways.tried(&object);
             }
             Op::TryApply(object) => {
                 // Each claim is an owner of its own, by a manager of its own.
@@ -215,6 +216,7 @@ impl Actor {
                 if let Err(error) = self.applier(&manager).apply_over(&object, None).await {
                     tracing::warn!(?name, "going on without it: {error}");
                 }
+                self.world.borrow_mut().ways.tried(&object);
             }
             Op::CreatePod { pod, unused } => {
                 if let Some(claim) = unused {
@@ -342,8 +344,7 @@ impl Actor {
         self.applier(FIELD_MANAGER)
             .apply_over(&secret, None)
             .await?;
-        let renew_at = now.checked_add(VALID / 2).unwrap_or(now);
-        self.world.borrow_mut().set_renewal(name, renew_at);
+        self.world.borrow_mut().certified(name, now);
         Ok(())
     }
 

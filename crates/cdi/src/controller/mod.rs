@@ -15,6 +15,7 @@ mod measure;
 mod run;
 #[cfg(test)]
 mod tests;
+mod ways;
 mod world;
 
 use std::ffi::OsString;

@@ -17,10 +17,11 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Client;
 use kube_kit::queue::WorkQueue;
-use kube_kit::watch::{Event, Selector, watch};
+use kube_kit::watch::{Event, Selector, watch, watch_metadata};
 
 use super::Options;
 use super::act::{Actor, Outcome};
+use super::ways::{self, Door, Policy};
 use super::world::{Kept, Key, Name, World};
 
 /// Reconciliations at once; a worker's answer about its progress may take a moment.
@@ -41,10 +42,12 @@ enum Seen {
     Classes(Box<Event<StorageClass>>),
     Profiles(Box<Event<StorageProfile>>),
     Cdi(Box<Event<CDI>>),
+    Policies(Event<Policy>),
+    Services(Event<Door>),
 }
 
 /// Kinds that are watched; all their first lists must have come.
-const KINDS: u32 = 10;
+const KINDS: u32 = 12;
 
 /// The working part of the leader.
 pub(super) struct Controller {
@@ -129,6 +132,12 @@ impl Controller {
             watch(client(), &all)
                 .map(|event| Seen::Cdi(Box::new(event)))
                 .boxed(),
+            watch_metadata(client(), &ways::policies())
+                .map(Seen::Policies)
+                .boxed(),
+            watch_metadata(client(), &ways::services())
+                .map(Seen::Services)
+                .boxed(),
         ])
     }
 
@@ -169,6 +178,14 @@ impl Controller {
                 Event::Applied(cdi) => world.set_cdi(Some(cdi)),
                 Event::Deleted(_) => world.set_cdi(None),
             },
+            Seen::Policies(event) => {
+                came(&event, 10, lists);
+                world.see_policy(event)
+            }
+            Seen::Services(event) => {
+                came(&event, 11, lists);
+                world.see_service(event)
+            }
         }
     }
 
@@ -206,12 +223,17 @@ impl Controller {
     }
 }
 
+/// Remembers that the first list came.
+fn came<K>(event: &Event<K>, bit: u32, lists: &mut u32) {
+    if matches!(event, Event::Restarted(_)) {
+        *lists |= 1 << bit;
+    }
+}
+
 fn kept<K: Kept>(world: &mut World, event: Event<K>, bit: u32, lists: &mut u32) -> Vec<Key> {
+    came(&event, bit, lists);
     match event {
-        Event::Restarted(all) => {
-            *lists |= 1 << bit;
-            world.reset(all)
-        }
+        Event::Restarted(all) => world.reset(all),
         Event::Applied(object) => world.put(object),
         Event::Deleted(object) => world.remove::<K>(object.meta()),
     }
@@ -221,9 +243,9 @@ fn kept<K: Kept>(world: &mut World, event: Event<K>, bit: u32, lists: &mut u32) 
 async fn measure(world: &RefCell<World>, name: &Name) {
     let address = world.borrow().worker_address(name);
     if let Some(address) = address
-        && let Some(percent) = super::measure::progress(&address).await
+        && let Some(told) = super::measure::ask_worker(&address).await
     {
-        world.borrow_mut().set_progress(name, percent);
+        world.borrow_mut().set_progress(name, told);
     }
 }
 

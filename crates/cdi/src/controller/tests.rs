@@ -378,3 +378,56 @@ fn a_claim_that_is_populated_wakes_with_its_source_and_its_prime() {
         plan.steps
     );
 }
+
+#[test]
+fn an_upload_wakes_when_its_policy_or_service_is_taken_away() {
+    use kube_kit::watch::Event;
+    let mut world = world();
+    let claim = |name: &str, namespace: &str, note: &str| -> PersistentVolumeClaim {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": namespace, "uid": format!("{namespace}-{name}"),
+                "annotations": {(note): "x"}},
+            "spec": {},
+        }))
+        .unwrap()
+    };
+    let upload = "cdi.kubevirt.io/storage.upload.target";
+    world.put(claim("disk", "ns", upload));
+    world.put(claim("other", "ns", upload));
+    world.put(claim("disk", "elsewhere", upload));
+    world.put(claim(
+        "import",
+        "ns",
+        "cdi.kubevirt.io/storage.import.endpoint",
+    ));
+    let policy: super::ways::Policy = serde_json::from_value(json!({
+        "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+        "metadata": {"name": "cdi-upload-proxy-policy", "namespace": "ns"},
+    }))
+    .unwrap();
+    let service: super::ways::Door = serde_json::from_value(json!({
+        "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+        "metadata": {"name": "cdi-upload-disk", "namespace": "ns"},
+    }))
+    .unwrap();
+    let keys = |mut keys: Vec<Key>| {
+        keys.sort_by_key(|key| format!("{key:?}"));
+        keys
+    };
+    let other = Name {
+        namespace: "ns".to_owned(),
+        name: "other".to_owned(),
+    };
+    assert!(world.see_policy(Event::Applied(policy.clone())).is_empty());
+    assert!(world.ways.policy("ns") && !world.ways.policy("elsewhere"));
+    assert_eq!(
+        keys(world.see_policy(Event::Deleted(policy))),
+        [Key::Volume(name()), Key::Volume(other)]
+    );
+    assert!(!world.ways.policy("ns"));
+    world.see_service(Event::Restarted(vec![service.clone()]));
+    assert_eq!(
+        world.see_service(Event::Deleted(service)),
+        [Key::Volume(name())]
+    );
+}

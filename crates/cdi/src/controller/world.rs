@@ -14,9 +14,13 @@ use decide::cdi::populator::{self, Kind};
 use decide::cdi::worker::Job;
 use decide::cdi::{state, volume};
 use decide::plan::{Failure, Plan};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::act::VALID;
+use super::measure::Told;
+use super::ways::Ways;
 
 /// Namespace and name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -33,7 +37,7 @@ impl Name {
         )
     }
 
-    fn new(namespace: &str, name: &str) -> Self {
+    pub(super) fn new(namespace: &str, name: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
@@ -66,10 +70,15 @@ pub(super) struct World {
     clones: HashMap<Name, VolumeCloneSource>,
     failing: HashMap<Name, (Failure, u32)>,
     /// By uid of the claim.
-    progress: HashMap<String, f64>,
-    /// When certificates are to be renewed, by uid of the claim.
-    renewals: HashMap<String, Timestamp>,
+    progress: HashMap<String, Told>,
+    /// When certificates were made, by uid of the claim.
+    certified: HashMap<String, Timestamp>,
+    pub(super) ways: Ways,
 }
+
+/// A certificate that no server has taken yet is made again after this time, for somebody may
+/// have taken it away: nobody may read Secrets, so that is not seen.
+const UNSEEN: SignedDuration = SignedDuration::from_secs(60);
 
 /// Kinds that are kept by namespace and name.
 pub(super) trait Kept: Sized {
@@ -234,7 +243,7 @@ impl World {
         if let Some(gone) = K::all(self).remove(&name) {
             let uid = gone.meta().uid.as_deref().unwrap_or_default();
             self.progress.remove(uid);
-            self.renewals.remove(uid);
+            self.certified.remove(uid);
         }
         if !self.volumes.contains_key(&name) && !self.claims.contains_key(&name) {
             self.failing.remove(&name);
@@ -354,7 +363,7 @@ impl World {
             reference,
             source,
             prime,
-            progress: uid.and_then(|uid| self.progress.get(uid).copied()),
+            progress: uid.and_then(|uid| self.progress.get(uid)?.percent),
         })
     }
 
@@ -396,24 +405,24 @@ impl World {
     }
 
     /// A worker told how far it is.
-    pub(super) fn set_progress(&mut self, name: &Name, percent: f64) {
+    pub(super) fn set_progress(&mut self, name: &Name, told: Told) {
         if let Some(uid) = self
             .claims
             .get(name)
             .and_then(|claim| claim.metadata.uid.clone())
         {
-            self.progress.insert(uid, percent);
+            self.progress.insert(uid, told);
         }
     }
 
-    /// A certificate was made, and is to be renewed then.
-    pub(super) fn set_renewal(&mut self, name: &Name, at: Timestamp) {
+    /// A certificate was made.
+    pub(super) fn certified(&mut self, name: &Name, at: Timestamp) {
         if let Some(uid) = self
             .claims
             .get(name)
             .and_then(|claim| claim.metadata.uid.clone())
         {
-            self.renewals.insert(uid, at);
+            self.certified.insert(uid, at);
         }
     }
 
@@ -462,6 +471,18 @@ impl World {
         })
     }
 
+    /// All claims.
+    pub(super) fn claims(&self) -> impl Iterator<Item = (&Name, &PersistentVolumeClaim)> {
+        self.claims.iter()
+    }
+
+    /// When the certificate for a claim's upload server is to be renewed.
+    fn renew_at(&self, uid: &str, pod: Option<&Pod>) -> Option<Timestamp> {
+        let starts = pod.is_some_and(|pod| state::phase(pod) == "Pending");
+        let after = if starts { UNSEEN } else { VALID / 2 };
+        self.certified.get(uid)?.checked_add(after).ok()
+    }
+
     /// Decides on a volume.
     pub(super) fn decide(&self, name: &Name, now: Timestamp) -> Plan<volume::Op> {
         let dv = self.volumes.get(name);
@@ -480,16 +501,26 @@ impl World {
         let uid = claim
             .and_then(|claim| claim.metadata.uid.as_deref())
             .unwrap_or_default();
+        let pod = self.pod(name);
         volume::decide(
             &volume::Observed {
                 dv,
                 claim,
-                pod: self.pod(name),
+                pod,
                 source,
                 original: original.and_then(|name| self.claims.get(&name)),
                 population: claim.and_then(|claim| self.population(claim)),
-                progress: self.progress.get(uid).copied(),
-                renew_at: self.renewals.get(uid).copied(),
+                progress: self.progress.get(uid).and_then(|told| told.percent),
+                retrying: self
+                    .progress
+                    .get(uid)
+                    .and_then(|told| told.retrying.as_deref()),
+                renew_at: self.renew_at(uid, pod),
+                policy: self.ways.policy(&name.namespace),
+                service: claim.is_some_and(|claim| {
+                    let service = Job::Upload.pod_name(claim);
+                    self.ways.service(&Name::new(&name.namespace, &service))
+                }),
                 failure: self.failing.get(name).map(|(failure, _)| failure),
                 cluster: &self.cluster,
             },

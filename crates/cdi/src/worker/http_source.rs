@@ -9,7 +9,7 @@ use imaging::{Error, Result, Source};
 use ureq::http::Response;
 use ureq::{Body, BodyReader};
 
-use super::request::{Client, TRIES, bare, passes, unexpected};
+use super::request::{CHANGED, Client, TRIES, again, bare, failed, passes, unexpected};
 
 /// What the first answer said of the file.
 #[derive(Debug, Clone)]
@@ -58,17 +58,17 @@ impl Remote {
                         error
                     }
                 },
-                Err(error) => Error::SourceForNow(format!("GET {}: {error}", bare(url))),
+                Err(error) => failed(url, &error),
             };
-            if number >= TRIES {
+            if number >= TRIES || !again(&error) {
                 return Err(error);
             }
-            tracing::warn!(number, "{error}");
-            client.pause(number);
+            client.pause(number, &error);
         }
     }
 
     fn of(client: Client, url: &str, response: &mut Response<Body>) -> Result<Self> {
+        client.works();
         let ranges = response.status() == 206;
         let length = if ranges {
             let Some((0, whole)) = content_range(response) else {
@@ -114,7 +114,7 @@ impl Remote {
 
     fn changed(&self, what: &str, before: &str, now: &str) -> Error {
         Error::SourceForNow(format!(
-            "{} changed while it was read: its {what} was {before}, now it is {now}",
+            "{}{CHANGED}: its {what} was {before}, now it is {now}",
             bare(&self.url)
         ))
     }
@@ -157,12 +157,15 @@ impl Remote {
         let mut response = self
             .client
             .get(&self.url, &more)
-            .map_err(|error| Error::SourceForNow(format!("GET {}: {error}", bare(&self.url))))?;
+            .map_err(|error| failed(&self.url, &error))?;
         match response.status().as_u16() {
             206 => {
                 self.same(&response)?;
                 match content_range(&response) {
-                    Some((begin, _)) if begin == from => Ok((response, true)),
+                    Some((begin, _)) if begin == from => {
+                        self.client.works();
+                        Ok((response, true))
+                    }
                     _ => Err(Error::SourceForNow(format!(
                         "GET {}: expected the range from {from} on, found {:?}",
                         bare(&self.url),
@@ -175,6 +178,7 @@ impl Remote {
                 if self.ranges {
                     return Err(self.changed("validator", "good", "refused (200 for a range)"));
                 }
+                self.client.works();
                 Ok((response, false))
             }
             412 => Err(self.changed("validator", "good", "refused (412)")),
@@ -187,11 +191,6 @@ impl Remote {
             }
         }
     }
-}
-
-/// Whether it is worth another try at once.
-fn again(error: &Error) -> bool {
-    matches!(error, Error::SourceForNow(text) if !text.contains(" changed while it was read"))
 }
 
 impl Source for Remote {
@@ -230,8 +229,7 @@ impl Source for Remote {
             if failed >= TRIES || !again(&error) {
                 return Err(error);
             }
-            tracing::warn!(offset, got, "{error}; trying again");
-            self.client.pause(failed);
+            self.client.pause(failed, &error);
         }
         Ok(())
     }
@@ -315,8 +313,7 @@ impl Read for Stream {
                     if self.failed >= TRIES || !again(&error) {
                         return Err(error.into());
                     }
-                    tracing::warn!(at = self.at, "{error}; trying again");
-                    self.remote.client.pause(self.failed);
+                    self.remote.client.pause(self.failed, &error);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! cdi-importer: from somewhere on the network into the claim.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -124,14 +125,14 @@ impl Work {
         let outcome = match self.source {
             From::Blank => imaging::fill_blank(&target, &job)?,
             From::Registry => {
-                let image = Image::new(self.client(true)?, &self.endpoint, self.insecure)?;
+                let image = Image::new(self.client(true, claim)?, &self.endpoint, self.insecure)?;
                 let stage = claim.stage(&target);
                 image.pull(&mut |reader, length| {
                     imaging::import_stream(reader, Some(length), &target, &stage, &job)
                 })?
             }
             From::Http | From::S3 => {
-                let remote = self.remote()?;
+                let remote = self.remote(claim)?;
                 if remote.has_ranges() && remote.length() > 0 {
                     let format = imaging::probe(&remote)?;
                     if !format.is_compression() && format != imaging::Format::Tar {
@@ -152,7 +153,7 @@ impl Work {
     fn archive(self, claim: &Claim, job: &imaging::Job<'_>) -> Result<Done> {
         match self.source {
             From::Http | From::S3 => {
-                let remote = self.remote()?;
+                let remote = self.remote(claim)?;
                 let bytes = imaging::archive::extract(remote.stream(), &claim.directory(), job)?;
                 Ok(Done::archive(COMPLETE, bytes))
             }
@@ -163,7 +164,7 @@ impl Work {
         }
     }
 
-    fn remote(&self) -> Result<Remote> {
+    fn remote(&self, claim: &Claim) -> Result<Remote> {
         if self.source == From::Http {
             if !self.endpoint.starts_with("http://") && !self.endpoint.starts_with("https://") {
                 return Err(Error::Source(format!(
@@ -171,11 +172,11 @@ impl Work {
                     self.endpoint
                 )));
             }
-            return Remote::open(self.client(true)?, &self.endpoint);
+            return Remote::open(self.client(true, claim)?, &self.endpoint);
         }
         let url = s3::normal(&self.endpoint)?;
         // A redirect would need another signature.
-        let mut client = self.client(false)?;
+        let mut client = self.client(false, claim)?;
         if let Some((access, secret)) = self.keys()? {
             let signer = Signer::new(access, secret, &url, self.region.clone());
             client.credentials = Credentials::Aws(signer);
@@ -183,8 +184,13 @@ impl Work {
         Remote::open(client, &url)
     }
 
-    fn client(&self, follow: bool) -> Result<Client> {
-        let mut client = Client::new(self.ca.as_deref(), follow, self.backoff)?;
+    fn client(&self, follow: bool, claim: &Claim) -> Result<Client> {
+        let mut client = Client::new(
+            self.ca.as_deref(),
+            follow,
+            self.backoff,
+            Arc::clone(&claim.progress),
+        )?;
         client.headers.clone_from(&self.headers);
         if self.source != From::S3
             && let Some((user, password)) = self.keys()?

@@ -2,8 +2,10 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use api::cdi::names::{PROGRESS_METRIC as METRIC, RETRY_METRIC};
 
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -12,14 +14,16 @@ use hyper::service::service_fn;
 use kube_kit::Shutdown;
 use tokio::net::TcpListener;
 
-/// Upstream's metric, which dashboards know.
-const METRIC: &str = "kubevirt_cdi_import_progress_total";
+/// The longest reason that is told, in bytes.
+const LONGEST: usize = 1000;
 
 /// How far the work is.
 #[derive(Debug)]
 pub(super) struct Progress {
     /// Hundredths of a percent.
     done: AtomicU32,
+    /// Why the work stands still for now.
+    retrying: Mutex<Option<String>>,
     owner: String,
     listen: Option<SocketAddr>,
 }
@@ -28,6 +32,7 @@ impl Progress {
     pub(super) fn new(owner: String, listen: Option<SocketAddr>) -> Self {
         Self {
             done: AtomicU32::new(0),
+            retrying: Mutex::new(None),
             owner,
             listen,
         }
@@ -40,11 +45,25 @@ impl Progress {
         self.done.fetch_max(hundredths, Ordering::Relaxed);
     }
 
+    /// The source fails for now, and why; or it works.
+    pub(super) fn retrying(&self, reason: Option<String>) {
+        let mut known = self.retrying.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = reason.map(|mut reason| {
+            reason.truncate(reason.floor_char_boundary(LONGEST));
+            // A label's value would need escapes for these, and a reader that knows them.
+            reason.replace(['"', '\\', '\n'], "'")
+        });
+    }
+
     fn text(&self) -> String {
         let done = self.done.load(Ordering::Relaxed);
         let owner = self.owner.replace(['"', '\\', '\n'], "");
+        let known = self.retrying.lock().unwrap_or_else(PoisonError::into_inner);
+        let retrying = known.as_ref().map_or_else(String::new, |reason| {
+            format!("# HELP {RETRY_METRIC} The source failed and is tried again\n# TYPE {RETRY_METRIC} gauge\n{RETRY_METRIC}{{reason=\"{reason}\"}} 1\n")
+        });
         format!(
-            "# HELP {METRIC} The percentage of the data that is in the volume\n# TYPE {METRIC} counter\n{METRIC}{{ownerUID=\"{owner}\"}} {}.{:02}\n",
+            "{retrying}# HELP {METRIC} The percentage of the data that is in the volume\n# TYPE {METRIC} counter\n{METRIC}{{ownerUID=\"{owner}\"}} {}.{:02}\n",
             done / 100,
             done % 100
         )
@@ -87,6 +106,19 @@ pub(super) async fn serve(progress: Arc<Progress>, shutdown: Shutdown) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_is_told_until_the_source_works() {
+        let progress = Progress::new("u-1".to_owned(), None);
+        progress.retrying(Some("GET h: said \"no\"".to_owned()));
+        assert!(
+            progress
+                .text()
+                .contains("\nedgevirt_cdi_import_retrying{reason=\"GET h: said 'no'\"} 1\n")
+        );
+        progress.retrying(None);
+        assert!(!progress.text().contains("retrying"));
+    }
 
     #[test]
     fn progress_is_a_metric_that_never_falls() {

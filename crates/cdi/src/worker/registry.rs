@@ -8,7 +8,7 @@ use oci::{Digest, HashingReader, Reference};
 use serde::Deserialize;
 
 use super::http_source::Remote;
-use super::request::{Client, Credentials, TRIES, bare, passes, unexpected};
+use super::request::{Client, Credentials, TRIES, again, bare, failed, passes, unexpected};
 
 /// What we can read, for `Accept`.
 const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, \
@@ -171,13 +171,12 @@ impl Image {
                         error
                     }
                 },
-                Err(error) => Error::SourceForNow(format!("GET {}: {error}", bare(&url))),
+                Err(error) => failed(&url, &error),
             };
-            if number >= TRIES {
+            if number >= TRIES || !again(&error) {
                 return Err(error);
             }
-            tracing::warn!(number, "{error}");
-            self.client.pause(number);
+            self.client.pause(number, &error);
         }
     }
 
@@ -203,7 +202,7 @@ impl Image {
         let mut response = self
             .client
             .get(&url, &[])
-            .map_err(|e| Error::SourceForNow(format!("GET {}: {e}", bare(&url))))?;
+            .map_err(|error| failed(&url, &error))?;
         if response.status() != 200 {
             return Err(unexpected(&url, &mut response));
         }

@@ -305,6 +305,120 @@ fn credentials_and_headers_are_sent() {
     );
 }
 
+/// A server that sends everybody elsewhere.
+fn redirect(to: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/here", listener.local_addr().unwrap());
+    let answer = format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut line = String::new();
+            while reader.read_line(&mut line).unwrap_or(0) > 0 {
+                if line == "\r\n" && stream.write_all(answer.as_bytes()).is_err() {
+                    break;
+                }
+                line.clear();
+            }
+        }
+    });
+    url
+}
+
+#[test]
+fn secrets_stay_with_the_host_that_was_asked() {
+    let server = serve(disk(), |_| Answer::Good);
+    let secret = tempfile::tempdir().unwrap();
+    std::fs::write(secret.path().join("accessKeyId"), "user").unwrap();
+    std::fs::write(secret.path().join("secretKey"), "pass").unwrap();
+    let dir = secret.path().display().to_string();
+    let more = ["--secret-dir", &dir, "--header", "X-Token: t"];
+    let (good, end, _) = import(&redirect(&server.url), &more);
+    assert!(good, "{end}");
+    for asked in server.asked.lock().unwrap().iter() {
+        assert!(
+            !asked.contains("authorization") && !asked.contains("x-token"),
+            "{asked}"
+        );
+        assert!(asked.contains("range: bytes="), "{asked}");
+    }
+    for nowhere in ["file:///etc/passwd", "ftp://h/disk.img"] {
+        let (good, end, _) = import(&redirect(nowhere), &[]);
+        let error = end["error"].as_str().unwrap();
+        assert!(!good && error.contains("found 302 Found"), "{error}");
+    }
+}
+
+/// A server of TLS whose certificate is for another name and of an authority of its own; counts
+/// who came, and gives the directory with the authority.
+fn tls() -> (u16, TempDir, Arc<AtomicUsize>) {
+    let authority = crate::testing::authority();
+    let usage = kube_kit::certs::Usage::Server;
+    let dir = crate::testing::certificate(&authority, "right.svc", usage);
+    let config = kube_kit::tls::ServerTls::from_dir(dir.path(), None)
+        .unwrap()
+        .config();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let count = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&count);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            seen.fetch_add(1, Ordering::SeqCst);
+            let mut connection =
+                tokio_rustls::rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let _ = connection.complete_io(&mut stream.unwrap());
+        }
+    });
+    std::fs::remove_file(dir.path().join("tls.key")).unwrap();
+    (port, dir, count)
+}
+
+#[test]
+fn a_certificate_that_is_not_accepted_is_told_at_once() {
+    let (port, dir, count) = tls();
+    let url = format!("https://localhost:{port}/disk.img");
+    let (good, end, _) = import(&url, &[]);
+    let error = end["error"].as_str().unwrap();
+    assert!(!good && end["permanent"] == false, "{end}");
+    assert!(
+        error.contains("the server's certificate is not accepted: UnknownIssuer: put its"),
+        "{error}"
+    );
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+    let (_, end, _) = import(&url, &["--ca-dir", &dir.path().display().to_string()]);
+    let error = end["error"].as_str().unwrap();
+    assert!(
+        error.contains("not accepted") && error.contains("not valid for name \"localhost\""),
+        "{error}"
+    );
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn who_cannot_be_reached_is_told_by_name() {
+    for (url, why) in [
+        (
+            "http://nobody.invalid/disk.img",
+            "GET http://nobody.invalid/disk.img: ",
+        ),
+        (
+            "http://127.0.0.1:1/disk.img",
+            "GET http://127.0.0.1:1/disk.img: ",
+        ),
+    ] {
+        let (good, end, _) = import(url, &[]);
+        let error = end["error"].as_str().unwrap();
+        assert!(!good && end["permanent"] == false, "{end}");
+        let said = error.strip_prefix(why).unwrap_or_default();
+        assert!(
+            said.contains("efused") || said.contains("ame") || said.contains("host"),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn a_disk_too_large_fails_for_good_with_upstreams_words() {
     let server = serve(vec![1; 9 << 20], |_| Answer::Good);

@@ -13,6 +13,9 @@ use serde::Deserialize;
 
 use super::worker::{Job, note as of};
 
+/// Reason of the condition `Running` of a worker that tries again. Ours.
+const RETRYING: &str = "Retrying";
+
 /// A worker's last word, on /dev/termination-log.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -81,12 +84,14 @@ pub fn is_hopeless(pod: &Pod) -> bool {
         && last_word(pod).is_some_and(|word| word.permanent)
 }
 
-/// Annotations that the claim should have for its pod, whether it has them or not.
+/// Annotations that the claim should have for its pod, whether it has them or not. `retrying` is
+/// why a worker that runs stands still for now, as it tells.
 #[must_use]
 pub fn annotations(
     claim: &PersistentVolumeClaim,
     pod: &Pod,
     job: &Job,
+    retrying: Option<&str>,
 ) -> BTreeMap<&'static str, String> {
     let mut out = BTreeMap::new();
     let status = pod.status.as_ref();
@@ -117,7 +122,7 @@ pub fn annotations(
         }
     }
     let (running, reason, message) = match container(pod) {
-        Some(container) => running(container, ended(pod), &word),
+        Some(container) => running(container, ended(pod), &word, retrying),
         None => {
             let unplaced = status
                 .and_then(|status| status.conditions.as_ref())
@@ -153,10 +158,19 @@ fn running(
     container: &ContainerStatus,
     ended: Option<&ContainerStateTerminated>,
     word: &LastWord,
+    retrying: Option<&str>,
 ) -> (bool, String, String) {
     let state = container.state.clone().unwrap_or_default();
     if state.running.is_some() {
-        return (true, "Pod is running".to_owned(), String::new());
+        // Until it is done, why it was not done at once is what a reader looks for.
+        let before = word.error.as_ref();
+        let failure = retrying
+            .map(str::to_owned)
+            .or_else(|| before.map(|error| format!("tried again after: {error}")));
+        return match failure {
+            Some(failure) => (true, RETRYING.to_owned(), failure),
+            None => (true, "Pod is running".to_owned(), String::new()),
+        };
     }
     if let Some(waiting) = &state.waiting {
         let reason = waiting.reason.as_deref().unwrap_or_default();
@@ -205,7 +219,34 @@ mod tests {
             }}
         }))
         .unwrap();
-        annotations(&claim, &pod, &Job::Import("http".to_owned()))
+        annotations(&claim, &pod, &Job::Import("http".to_owned()), None)
+    }
+
+    #[test]
+    fn why_a_worker_tries_again_is_told_while_it_runs() {
+        let runs = |last: Value, retrying: Option<&str>| {
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": {"name": "importer-disk"},
+                "status": container(json!({"running": {}}), last, 1),
+            }))
+            .unwrap();
+            let job = Job::Import("http".to_owned());
+            let told = annotations(&PersistentVolumeClaim::default(), &pod, &job, retrying);
+            assert_eq!(told[note::RUNNING], "true");
+            let told = [note::RUNNING_REASON, note::RUNNING_MESSAGE].map(|name| told[name].clone());
+            told.join(": ")
+        };
+        let failed = json!({"terminated": {"exitCode": 1, "message": "{\"error\": \"no host\"}"}});
+        assert_eq!(
+            runs(json!({}), Some("host not found")),
+            "Retrying: host not found"
+        );
+        assert_eq!(
+            runs(failed.clone(), None),
+            "Retrying: tried again after: no host"
+        );
+        assert_eq!(runs(failed, Some("refused")), "Retrying: refused");
+        assert_eq!(runs(json!({}), None), "Pod is running: ");
     }
 
     fn container(state: Value, last: Value, restarts: i32) -> Value {

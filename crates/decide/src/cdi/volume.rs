@@ -103,8 +103,14 @@ pub struct Observed<'a> {
     pub population: Option<populator::View<'a>>,
     /// Percent that the worker told.
     pub progress: Option<f64>,
+    /// Why the worker stands still for now, as it told.
+    pub retrying: Option<&'a str>,
     /// When the upload server's certificate is to be renewed; `None` when we made none.
     pub renew_at: Option<Timestamp>,
+    /// The namespace has the policy that lets the upload proxy in.
+    pub policy: bool,
+    /// The upload server's service is there.
+    pub service: bool,
     /// The last step that failed.
     pub failure: Option<&'a Failure>,
     /// The rest of the world.
@@ -397,7 +403,7 @@ fn attend(
     let patch = if over {
         Map::new()
     } else {
-        changes(claim, pod, job)
+        changes(claim, pod, job, seen.retrying)
     };
     if !patch.is_empty() {
         plan.push(Op::PatchClaim(
@@ -448,6 +454,12 @@ fn attend(
         return;
     }
     if *job == Job::Upload {
+        if !seen.policy {
+            plan.push(Op::TryApply(worker::policy(claim, &seen.cluster.namespace)));
+        }
+        if !seen.service {
+            plan.push(Op::Apply(worker::service(claim)));
+        }
         match seen.renew_at {
             Some(at) if now < at => plan.look_again(now, at),
             _ => plan.push(Op::Certify),
@@ -458,8 +470,13 @@ fn attend(
 }
 
 /// Annotations of the claim that differ from what the pod does.
-fn changes(claim: &PersistentVolumeClaim, pod: &Pod, job: &Job) -> Map<String, Value> {
-    state::annotations(claim, pod, job)
+fn changes(
+    claim: &PersistentVolumeClaim,
+    pod: &Pod,
+    job: &Job,
+    retrying: Option<&str>,
+) -> Map<String, Value> {
+    state::annotations(claim, pod, job, retrying)
         .into_iter()
         .filter(|(name, value)| of(claim, name) != Some(value))
         .map(|(name, value)| (name.to_owned(), Value::String(value)))

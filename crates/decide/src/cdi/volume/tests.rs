@@ -61,6 +61,8 @@ struct World {
     original: Option<PersistentVolumeClaim>,
     failure: Option<Failure>,
     renew_at: Option<Timestamp>,
+    /// Policy and service are there.
+    ways: bool,
     cluster: Cluster,
 }
 
@@ -73,6 +75,7 @@ impl World {
             original: None,
             failure: None,
             renew_at: None,
+            ways: true,
             cluster: cluster(),
         }
     }
@@ -87,7 +90,10 @@ impl World {
             original: self.original.as_ref(),
             population: None,
             progress: None,
+            retrying: None,
             renew_at: self.renew_at,
+            policy: self.ways,
+            service: self.ways,
             failure: self.failure.as_ref(),
             cluster: &self.cluster,
         };
@@ -192,7 +198,7 @@ fn a_new_controller_makes_a_new_certificate_for_a_server_it_finds() {
             "state": {"running": {}},
         }]}),
     );
-    let told = changes(&waiting, &server, &Job::Upload);
+    let told = changes(&waiting, &server, &Job::Upload, None);
     for (name, value) in told {
         let all = waiting.metadata.annotations.as_mut().unwrap();
         all.insert(name, value.as_str().unwrap().to_owned());
@@ -201,6 +207,10 @@ fn a_new_controller_makes_a_new_certificate_for_a_server_it_finds() {
     assert_eq!(world.ops(), ["certify"]);
     world.renew_at = Some(Timestamp::from_second(60).unwrap());
     assert_eq!(world.ops(), ["status UploadReady"]);
+    // What somebody took away while the upload waits comes back.
+    world.ways = false;
+    assert_eq!(world.ops(), ["apply NetworkPolicy", "apply Service"]);
+    world.ways = true;
     assert_eq!(
         world.plan().requeue,
         Some(std::time::Duration::from_secs(60))
@@ -256,7 +266,7 @@ fn a_pod_that_was_evicted_is_replaced_after_a_while() {
     let dv = dv(json!({"http": {"url": "http://x/y"}}));
     let mut evicted = pod("Failed", json!({"reason": "Evicted"}));
     let mut waiting = claim(&dv, &[], "Bound");
-    let told = changes(&waiting, &evicted, &Job::Import("http".to_owned()));
+    let told = changes(&waiting, &evicted, &Job::Import("http".to_owned()), None);
     for (name, value) in told {
         let all = waiting.metadata.annotations.as_mut().unwrap();
         all.insert(name, value.as_str().unwrap().to_owned());
