@@ -2,10 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
 
 use crate::{Error, Result};
 
@@ -14,6 +16,8 @@ const GRAIN: usize = 4096;
 const ZEROS: [u8; GRAIN] = [0; GRAIN];
 /// Zeros are written in pieces of this many bytes, where they cannot be left out.
 const BLANK: usize = 1 << 20;
+/// So many bytes that were written are given to the disk at once.
+const BEHIND: u64 = 16 << 20;
 /// The mode of a disk's file: its user and group, nobody else (upstream's).
 const MODE: u32 = 0o660;
 
@@ -25,6 +29,24 @@ pub struct Target {
     device: bool,
     /// A device's own size.
     capacity: Option<u64>,
+    /// What was written and not yet given to the disk.
+    behind: Mutex<Behind>,
+}
+
+/// Bytes written, and the first and the last place of them.
+#[derive(Debug)]
+struct Behind {
+    bytes: u64,
+    from: u64,
+    until: u64,
+}
+
+impl Behind {
+    const NOTHING: Self = Self {
+        bytes: 0,
+        from: u64::MAX,
+        until: 0,
+    };
 }
 
 impl Target {
@@ -55,6 +77,7 @@ impl Target {
             file,
             device,
             capacity,
+            behind: Mutex::new(Behind::NOTHING),
         })
     }
 
@@ -159,10 +182,32 @@ impl Target {
         Ok(())
     }
 
+    /// One thread at a time: the system's own lock of a file would have the others spin, on
+    /// processors that reading needs.
     fn put(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
         self.file
             .write_all_at(bytes, offset)
-            .map_err(|e| self.failed(offset, e))
+            .map_err(|e| self.failed(offset, e))?;
+        let length = bytes.len() as u64;
+        behind.bytes += length;
+        behind.from = behind.from.min(offset);
+        behind.until = behind.until.max(offset + length);
+        if behind.bytes < BEHIND {
+            return Ok(());
+        }
+        let full = std::mem::replace(&mut *behind, Behind::NOTHING);
+        drop(behind);
+        self.begin_writing(&full);
+        Ok(())
+    }
+
+    /// Has the disk write while more comes, so that [`Self::sync`] waits for little only, and
+    /// an import does not push everything else out of the page cache.
+    fn begin_writing(&self, behind: &Behind) {
+        let length = NonZeroU64::new(behind.until - behind.from);
+        // Advice: nothing is lost without it.
+        let _ = rustix::fs::fadvise(&self.file, behind.from, length, Advice::DontNeed);
     }
 
     #[cfg(test)]
