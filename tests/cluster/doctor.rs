@@ -127,9 +127,33 @@ fn a_policy_that_shuts_uploads_out_and_a_claim_of_a_missing_class_are_found_and_
         "{found:#}"
     );
 
+    // Taken away, it comes back while the upload waits; changed, it is its new owner's.
+    let uid = |ns: &Namespace| ns.get("networkpolicy", policy)["metadata"]["uid"].clone();
+    let before = uid(&ns);
     let _ = ns
         .kubectl(&["delete", "networkpolicy", policy])
         .expect_ok("delete");
+    let _ = ns
+        .kubectl(&["delete", "service", "cdi-upload-disk"])
+        .expect_ok("delete");
+    eventually("policy and service are back", || {
+        let service = ns.get("service", "cdi-upload-disk");
+        match uid(&ns) {
+            Value::String(new) if before != new && service.is_object() => Ok(()),
+            other => Err(format!("{other} {service}")),
+        }
+    });
+    let nobody = r#"{"spec": {"ingress": null}}"#;
+    let _ = ns
+        .kubectl(&[
+            "patch",
+            "networkpolicy",
+            policy,
+            "--type=merge",
+            "--patch",
+            nobody,
+        ])
+        .expect_ok("patch");
     let (code, verdicts) = doctor(&ns);
     let found = of(&verdicts, "policy", ns.name());
     assert_eq!((code, &found["status"]), (3, &json!("fail")), "{found:#}");

@@ -144,12 +144,23 @@ fn a_web_server_behind_an_authority_of_its_own_is_believed_when_that_is_named() 
     create(&ns, &http("unnamed", &url("unnamed.img"), "16Mi"));
     succeeds(&ns, "named");
     holds(&ns, "named", &raw);
-    eventually("a client does not trust the server", || {
-        match front.refused() {
-            0 => Err(ns.get("dv", "unnamed")["status"].to_string()),
-            _ => Ok(()),
-        }
-    });
+    // Long before the importer would give up: both say at once why nothing comes.
+    create(&ns, &http("refused", &format!("http://{HOST}:1/a"), "16Mi"));
+    for (name, why) in [
+        ("unnamed", "certificate is not accepted: UnknownIssuer"),
+        ("refused", "Connection refused"),
+    ] {
+        eventually("the condition tells why", || {
+            let dv = ns.get("dv", name);
+            let running = condition(&dv, "Running");
+            match running["message"].as_str() {
+                Some(message) if message.contains(why) => Ok(()),
+                _ => Err(dv["status"].to_string()),
+            }
+        });
+    }
+    assert!(front.refused() > 0);
+    delete(&ns, "refused");
     assert_eq!(web.asked("unnamed.img"), 0);
     let dv = ns.get("dv", "unnamed");
     assert_ne!(dv["status"]["phase"], "Succeeded", "{dv}");

@@ -1,11 +1,60 @@
 //! Unpacking a tar archive into a directory that nothing may leave.
 
+use std::cell::Cell;
 use std::io::{self, Read};
 use std::path::{Component, Path};
+use std::rc::Rc;
 
 use tar::{Archive, EntryType};
 
 use crate::{Error, Format, HEAD, Job, Result, detect, unpack};
+
+/// The longest headers of an entry, long names and attributes among them, in bytes.
+const HEADERS: u64 = 1 << 20;
+
+/// An archive whose headers are bounded: those are kept in memory, however long they say they are.
+#[derive(Debug)]
+pub struct Bounded<R> {
+    inner: R,
+    left: Rc<Cell<u64>>,
+}
+
+/// Says what is read of a [`Bounded`] archive: headers at first.
+#[derive(Debug)]
+pub struct Bound(Rc<Cell<u64>>);
+
+impl Bound {
+    /// The next entry is looked for. What the last one holds was read to its end.
+    pub fn headers(&self) {
+        self.0.set(HEADERS);
+    }
+
+    /// What an entry holds, or what follows the last one, is read.
+    pub fn contents(&self) {
+        self.0.set(u64::MAX);
+    }
+}
+
+/// Bounds the headers of the archive that `inner` gives.
+pub fn bounded<R: Read>(inner: R) -> (Bounded<R>, Bound) {
+    let left = Rc::new(Cell::new(HEADERS));
+    let bound = Bound(Rc::clone(&left));
+    (Bounded { inner, left }, bound)
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.left.get();
+        if left == 0 {
+            let reason = format!("an entry's headers are longer than {HEADERS} bytes");
+            return Err(Error::malformed(Format::Tar, reason).into());
+        }
+        let most = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let n = self.inner.read(&mut buffer[..most])?;
+        self.left.set(left - n as u64);
+        Ok(n)
+    }
+}
 
 /// Unpacks the archive, itself compressed or not, into the directory `into`. Gives the bytes of
 /// its files.
@@ -42,6 +91,7 @@ fn entries(reader: &mut (impl Read + ?Sized), into: &Path, job: &Job<'_>) -> Res
         Error::SourceForNow(reason) => Error::malformed(Format::Tar, reason),
         own => own,
     };
+    let (reader, bound) = bounded(reader);
     let mut archive = Archive::new(reader);
     archive.set_preserve_permissions(true);
     archive.set_overwrite(true);
@@ -49,6 +99,7 @@ fn entries(reader: &mut (impl Read + ?Sized), into: &Path, job: &Job<'_>) -> Res
     for entry in archive.entries().map_err(malformed)? {
         job.go_on()?;
         let mut entry = entry.map_err(malformed)?;
+        bound.contents();
         let path = entry.path().map_err(malformed)?.into_owned();
         if leaves(Path::new(""), &path) {
             return Err(Error::refused(
@@ -120,6 +171,9 @@ fn entries(reader: &mut (impl Read + ?Sized), into: &Path, job: &Job<'_>) -> Res
                 format!("entry {} leads out of the volume", path.display()),
             ));
         }
+        // What no file has become, so that headers come next.
+        io::copy(&mut entry, &mut io::sink()).map_err(malformed)?;
+        bound.headers();
     }
     Ok(total)
 }
@@ -161,7 +215,39 @@ fn sync(into: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_name_without_end_is_refused_before_it_fills_the_memory() {
+        for kind in [
+            EntryType::GNULongName,
+            EntryType::GNULongLink,
+            EntryType::XHeader,
+        ] {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(8 << 30);
+            header.set_cksum();
+            let bytes = io::Cursor::new(header.as_bytes().to_vec());
+            let mut endless = bytes.chain(io::repeat(b'a').take(64 << 20));
+            let dir = tempfile::tempdir().unwrap();
+            let cancel = std::sync::atomic::AtomicBool::new(false);
+            let job = Job {
+                size: Some(1 << 20),
+                checksum: None,
+                preallocate: false,
+                threads: 1,
+                progress: &|_| {},
+                cancel: &cancel,
+            };
+            let error = extract(&mut endless, dir.path(), &job).unwrap_err();
+            assert!(
+                error.is_permanent() && error.to_string().contains("longer than 1048576 bytes"),
+                "{error}"
+            );
+        }
+    }
 
     #[test]
     fn only_paths_below_the_root_stay() {

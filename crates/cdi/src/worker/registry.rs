@@ -249,32 +249,34 @@ fn disk(
     import: &mut dyn FnMut(&mut dyn Read, u64) -> Result<Outcome>,
 ) -> Result<Option<Outcome>> {
     let mut found: Option<(String, Outcome)> = None;
-    let mut archive = tar::Archive::new(imaging::decompress(layer)?);
+    let (layer, bound) = imaging::archive::bounded(imaging::decompress(layer)?);
+    let mut archive = tar::Archive::new(layer);
     for entry in archive.entries().map_err(Error::from_read)? {
         let mut entry = entry.map_err(Error::from_read)?;
+        bound.contents();
         let path = entry.path().map_err(Error::from_read)?.into_owned();
         let path = path.strip_prefix(".").unwrap_or(&path);
         let path = path.strip_prefix("/").unwrap_or(path);
         let hidden = path
             .file_name()
             .is_none_or(|name| name.as_encoded_bytes().starts_with(b".wh."));
-        if !entry.header().entry_type().is_file()
-            || path.parent() != Some(Path::new("disk"))
-            || hidden
-        {
-            continue;
+        let wanted = entry.header().entry_type().is_file()
+            && path.parent() == Some(Path::new("disk"))
+            && !hidden;
+        if wanted {
+            if let Some((first, _)) = &found {
+                return Err(Error::Source(format!(
+                    "expected one file under /disk, found {first} and {}",
+                    path.display()
+                )));
+            }
+            let length = entry.size();
+            let outcome = import(&mut entry, length)?;
+            found = Some((path.display().to_string(), outcome));
         }
-        if let Some((first, _)) = &found {
-            return Err(Error::Source(format!(
-                "expected one file under /disk, found {first} and {}",
-                path.display()
-            )));
-        }
-        let length = entry.size();
-        let outcome = import(&mut entry, length)?;
         // What the import left, so that the next entry is found.
         io::copy(&mut entry, &mut io::sink()).map_err(Error::from_read)?;
-        found = Some((path.display().to_string(), outcome));
+        bound.headers();
     }
     Ok(found.map(|(_, outcome)| outcome))
 }
