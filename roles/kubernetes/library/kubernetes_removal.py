@@ -85,6 +85,8 @@ NFT_TABLES = ["ip edgevirt", "ip kube-proxy", "ip6 kube-proxy"]
 CHAIN = re.compile(r"^(KUBE|CNI)-")
 # Programs from packages; those of the cache are known by where they are.
 PACKAGED = {"containerd", "containerd-shim-runc-v2", "docker-registry", "etcd", "runc", "supervisord"}
+# The group of all pods under systemd.
+SLICE = "kubepods.slice"
 # Seconds until processes that ignore being killed are reported as a failure.
 PATIENCE = 30
 
@@ -342,12 +344,22 @@ class Removal:
                     except OSError:
                         time.sleep(0.1)
         roots = self.cgroup_roots()
+        if any(os.path.basename(root) == SLICE for root in roots):
+            # systemd made the slice and those in it for the kubelet, and would keep them in its books. Nothing in them
+            # runs any more.
+            self.act("unit " + SLICE, self.command, "systemctl", "stop", SLICE)
+        roots = [root for root in roots if os.path.isdir(root)]
         if roots:
             self.act(f"{len(roots)} cgroups", lambda: [drop(root) for root in roots])
 
     def kernel(self):
-        """Sysctls and mount propagation as they were."""
-        for line in lines_of(os.path.join(self.before, "sysctl")):
+        """Sysctls, the module that filters bridges and mount propagation as they were."""
+        earlier = lines_of(os.path.join(self.before, "sysctl"))
+        # With it the machine's own bridges pass through iptables, which they did not before.
+        if self.known and os.path.exists("/sys/module/br_netfilter/refcnt") and not any(
+                line.startswith("net.bridge.") for line in earlier):
+            self.act("module br_netfilter", self.command, "modprobe", "--remove", "br_netfilter")
+        for line in earlier:
             key, _equals, value = line.partition("=")
             now = self.command("sysctl", "-n", key)[1].strip()
             if now and now != value:
