@@ -151,6 +151,8 @@ class Removal:
             for path in paths:
                 os.unlink(path)
             self.command("systemctl", "daemon-reload")
+            # systemd goes on listing one that failed to stop in time.
+            self.command("systemctl", "reset-failed", *names)
         self.act("units " + " ".join(names), drop)
 
     def supervisor(self):
