@@ -38,6 +38,7 @@ tools: ## Build the cluster's programs that the cache lacks
 	@third_party/build --cache $(CACHE)
 	@third_party/build --cache $(CACHE) --only local-path-provisioner
 	@third_party/build --cache $(CACHE) --only versitygw
+	@third_party/build --cache $(CACHE) --only csi
 
 # ---- the embedded cluster --------------------------------------------------------
 

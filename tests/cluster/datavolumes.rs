@@ -149,7 +149,8 @@ pub(crate) fn directory(ns: &Namespace, name: &str) -> PathBuf {
     let spec = &volume["spec"];
     let path = spec["local"]["path"]
         .as_str()
-        .or(spec["hostPath"]["path"].as_str());
+        .or(spec["hostPath"]["path"].as_str())
+        .or(spec["csi"]["volumeAttributes"]["path"].as_str());
     path.unwrap_or_else(|| panic!("expected a volume on this node, found {spec}"))
         .into()
 }

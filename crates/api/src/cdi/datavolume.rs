@@ -227,6 +227,14 @@ pub mod phase {
     pub const CLONE_SCHEDULED: &str = "CloneScheduled";
     /// The cloner works.
     pub const CLONE_IN_PROGRESS: &str = "CloneInProgress";
+    /// A snapshot of the original is taken.
+    pub const SNAPSHOT_FOR_SMART_CLONE: &str = "SnapshotForSmartCloneInProgress";
+    /// A snapshot is restored into the claim.
+    pub const CLONE_FROM_SNAPSHOT: &str = "CloneFromSnapshotSourceInProgress";
+    /// The storage's driver clones.
+    pub const CSI_CLONE: &str = "CSICloneInProgress";
+    /// A clone's claim gets its volume, or its image grows.
+    pub const PREP_CLAIM: &str = "PrepClaimInProgress";
     /// The upload server's pod waits to start.
     pub const UPLOAD_SCHEDULED: &str = "UploadScheduled";
     /// The upload server takes data.

@@ -1,6 +1,10 @@
 //! Names of CDI that clients and other components rely on.
 //! Source: CDI's API and pkg/controller/common, pkg/common.
 
+/// API group of volume snapshots.
+pub const SNAPSHOT_GROUP: &str = "snapshot.storage.k8s.io";
+/// `apiVersion` of volume snapshots.
+pub const SNAPSHOT_API_VERSION: &str = "snapshot.storage.k8s.io/v1";
 /// API group of DataVolume and the other kinds.
 pub const GROUP: &str = "cdi.kubevirt.io";
 /// Version of the group.
@@ -49,6 +53,8 @@ pub const IMPORTER: &str = "importer";
 pub const UPLOAD_SERVER: &str = "cdi-upload-server";
 /// Value of [`COMPONENT_LABEL`] on cloner pods.
 pub const CLONER: &str = "cdi-clone-source";
+/// Value of [`COMPONENT_LABEL`] on pods that get a clone's claim ready.
+pub const PREPARER: &str = "cdi-populator-prep";
 /// Label of a service and the pod behind it: the pod's name.
 pub const SERVICE_LABEL: &str = "cdi.kubevirt.io/storage.uploadTarget";
 /// Label of a claim whose gaps a storage profile shall fill: `true`.
@@ -155,11 +161,12 @@ pub mod annotations {
     pub const CLONE_REQUEST: &str = "k8s.io/CloneRequest";
     /// The clone is complete: `true`.
     pub const CLONE_OF: &str = "k8s.io/CloneOf";
-    /// How a clone is made: `copy`.
+    /// How a clone is made: `copy`, `snapshot` or `csi-clone`.
     pub const CLONE_TYPE: &str = "cdi.kubevirt.io/cloneType";
     /// Why a clone is a copy though something faster was asked for.
     pub const CLONE_FALLBACK: &str = "cdi.kubevirt.io/cloneFallbackReason";
-    /// How far a clone is: `Pending`, `HostClone`, `Rebind`, `Succeeded` or `Error`.
+    /// How far a clone is: `Pending`, `Snapshot`, `SnapshotClone`, `CSIClone`, `HostClone`,
+    /// `Rebind`, `Succeeded` or `Error`.
     pub const CLONE_PHASE: &str = "cdi.kubevirt.io/clonePhase";
     /// Leave out the comparison of sizes of a clone.
     pub const PERMISSIVE_CLONE: &str = "cdi.kubevirt.io/permissiveClone";
@@ -179,6 +186,12 @@ pub mod annotations {
     pub const ALLOW_ADOPTION: &str = "cdi.kubevirt.io/allowClaimAdoption";
     /// SHA-256 of the raw image that was written, edgevirt's own.
     pub const DIGEST: &str = "edgevirt.local/image-sha256";
+    /// On a storage class: how clones into it shall be made.
+    pub const CLASS_CLONE_STRATEGY: &str = "cdi.kubevirt.io/clone-strategy";
+    /// What a clone is made from and does not outlive it, edgevirt's own: kind and name.
+    pub const TEMPORARY_SOURCE: &str = "edgevirt.local/temporary-source";
+    /// A clone's image is smaller than its claim and is to grow, edgevirt's own: `true`.
+    pub const GROWS: &str = "edgevirt.local/grows";
     /// Marks the default storage class.
     pub const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
     /// Marks the default storage class of virtual machines, which goes before.

@@ -27,7 +27,7 @@ pub struct StorageProfileSpec {
     /// `pvc`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_import_cron_source_format: Option<String>,
-    /// Class of snapshots.
+    /// Class of snapshots that clones are made through.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot_class: Option<String>,
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use api::cdi::names::{
-    CA_BUNDLE_KEY, FIELD_MANAGER, UPLOAD_CLIENT_CA_BUNDLE, UPLOAD_SERVER_SIGNER,
+    CA_BUNDLE_KEY, FIELD_MANAGER, SNAPSHOT_API_VERSION, UPLOAD_CLIENT_CA_BUNDLE,
+    UPLOAD_SERVER_SIGNER,
 };
 use api::cdi::{DataSource, DataVolume, StorageProfile};
 use decide::cdi::volume::Op;
@@ -20,8 +21,9 @@ use kube_kit::certs::{Leaf, Pair, Usage, leaf};
 use kube_kit::events::{EventType, Recorder};
 use kube_kit::queue::WorkQueue;
 use kube_kit::{is_conflict, is_not_found};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::storage;
 use super::world::{Key, Name, World};
 
 /// How long an upload server's certificate is valid.
@@ -35,6 +37,8 @@ pub(super) enum Outcome {
     Settled,
     /// Something was done: decide again.
     Progress,
+    /// It did not work, and the world knows why: decide again.
+    Told,
     /// Somebody was faster; the watch will tell.
     Conflict,
     /// It did not work: try again later.
@@ -171,7 +175,7 @@ impl Actor {
                             message,
                         },
                     );
-                    Outcome::Progress
+                    Outcome::Told
                 }
             },
         }
@@ -189,6 +193,22 @@ impl Actor {
                     made => made?,
                 };
                 self.keep(made);
+            }
+            Op::CreateClone { claim, unused } => {
+                self.unused(name, unused).await?;
+                return Box::pin(self.step(name, Op::CreateClaim(claim))).await;
+            }
+            Op::CreateSnapshot { object, unused } => {
+                self.unused(name, unused).await?;
+                self.create_snapshot(name, &object).await?;
+            }
+            Op::PatchVolume(patch) => {
+                let volumes: Api<DataVolume> = self.api(name);
+                self.keep(
+                    volumes
+                        .patch(&name.name, &params, &Patch::Merge(&patch))
+                        .await?,
+                );
             }
             Op::PatchClaim(patch) => {
                 self.keep(
@@ -266,14 +286,58 @@ impl Actor {
                 world.claim_is_leaving(&leaving, Timestamp::now());
             }
             Op::Delete { kind, name: object } => {
+                let version = if kind == "VolumeSnapshot" {
+                    SNAPSHOT_API_VERSION
+                } else {
+                    "v1"
+                };
                 let id = Id {
-                    target: Target::namespaced("v1", kind, &name.namespace),
+                    target: Target::namespaced(version, kind, &name.namespace),
                     name: object,
                 };
                 self.applier(FIELD_MANAGER).delete(&id).await?;
             }
         }
         Ok(Done::Seen)
+    }
+
+    /// Begins a snapshot; one of the name that is there already is told apart when it is
+    /// looked at.
+    async fn create_snapshot(&self, name: &Name, object: &Value) -> Result<(), Problem> {
+        let path = format!(
+            "/apis/{SNAPSHOT_API_VERSION}/namespaces/{}/volumesnapshots",
+            name.namespace
+        );
+        let request = http::Request::post(path)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(object.to_string().into_bytes())
+            .map_err(kube::Error::HttpError)?;
+        match self.client.request::<Value>(request).await {
+            Err(error) if !is_conflict(&error) => return Err(error.into()),
+            _ => {}
+        }
+        self.world.borrow_mut().set_snapshot(name);
+        Ok(())
+    }
+
+    /// Looks at the storage behind a clone, if one is about to be made.
+    pub(super) async fn look(&self, name: &Name) {
+        let Some(want) = self.world.borrow().wants(name) else {
+            return;
+        };
+        let looked = async {
+            let classes = storage::classes(&self.client).await?;
+            for key in self.world.borrow_mut().set_snapshot_classes(classes) {
+                self.queue.add(key);
+            }
+            let restored = self.world.borrow().restores(&want);
+            storage::look(&self.client, &want, restored).await
+        };
+        let look = looked
+            .await
+            .inspect_err(|error| tracing::warn!(?name, "cannot look at its storage: {error}"))
+            .ok();
+        self.world.borrow_mut().set_look(name, look);
     }
 
     /// Gives a volume of claim `from` to claim `to`, which is the one of `name`.
@@ -374,6 +438,18 @@ impl Actor {
 
     /// Keeps the profile of a storage class.
     pub(super) async fn class(&self, name: &str) -> Outcome {
+        match storage::classes(&self.client).await {
+            Ok(classes) => {
+                let keys = self.world.borrow_mut().set_snapshot_classes(classes);
+                for key in keys
+                    .into_iter()
+                    .filter(|key| *key != Key::Class(name.to_owned()))
+                {
+                    self.queue.add(key);
+                }
+            }
+            Err(error) => tracing::warn!("cannot list classes of snapshots: {error}"),
+        }
         let (object, wanted, known) = {
             let world = self.world.borrow();
             let Some(class) = world.cluster.classes.get(name) else {
@@ -423,24 +499,38 @@ impl Actor {
 
     /// Keeps the status of a DataSource.
     pub(super) async fn source(&self, name: &Name) -> Outcome {
+        let stands = self.world.borrow().stands_for(name);
+        let from = stands.as_ref().ok().and_then(|to| to.snapshot.as_ref());
+        let ready = match from {
+            None => None,
+            Some(from) => {
+                let from = Name::new(&from.namespace, &from.name);
+                match storage::snapshot(&self.client, &from, None).await {
+                    Ok(found) => found.map(|found| found.ready),
+                    Err(error) => return failed("the status of a DataSource", &error),
+                }
+            }
+        };
+        // Snapshots are not watched: one that is not ready is looked at again.
+        let settled = if from.is_some() && ready != Some(true) {
+            Outcome::Failed
+        } else {
+            Outcome::Settled
+        };
         let (old, mut new) = {
             let world = self.world.borrow();
             let Some(source) = world.source(name) else {
                 return Outcome::Settled;
             };
-            let claim = world.claim_of(name);
-            let found = claim.as_ref().ok().and_then(|claim| {
-                world.claim(&Name {
-                    namespace: claim.namespace.clone(),
-                    name: claim.name.clone(),
-                })
-            });
-            let new = datasource::data_source(claim.as_ref(), found);
+            let claim = stands.as_ref().ok().and_then(|to| to.pvc.as_ref());
+            let found =
+                claim.and_then(|claim| world.claim(&Name::new(&claim.namespace, &claim.name)));
+            let new = datasource::data_source(stands.as_ref(), found, ready);
             (source.status.clone().unwrap_or_default(), new)
         };
         new.conditions = datasource::dated(&old.conditions, new.conditions, Timestamp::now());
         if new == old {
-            return Outcome::Settled;
+            return settled;
         }
         let sources: Api<DataSource> = self.api(name);
         let patch = json!({ "status": new });
@@ -451,7 +541,7 @@ impl Actor {
         {
             Ok(source) => {
                 self.keep(source);
-                Outcome::Settled
+                settled
             }
             Err(error) => failed("the status of a DataSource", &error),
         }

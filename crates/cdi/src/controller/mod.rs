@@ -13,6 +13,7 @@
 mod act;
 mod measure;
 mod run;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod ways;

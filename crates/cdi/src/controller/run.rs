@@ -198,6 +198,7 @@ impl Controller {
             let mut outcome = Outcome::Progress;
             if let Key::Volume(name) = &key {
                 measure(&world, name).await;
+                actor.look(name).await;
             }
             for _ in 0..PASSES {
                 outcome = match &key {
@@ -205,7 +206,7 @@ impl Controller {
                     Key::Source(name) => actor.source(name).await,
                     Key::Class(name) => actor.class(name).await,
                 };
-                if outcome != Outcome::Progress {
+                if !matches!(outcome, Outcome::Progress | Outcome::Told) {
                     break;
                 }
             }
@@ -213,7 +214,7 @@ impl Controller {
                 Outcome::Settled => queue.forget(&key),
                 Outcome::Conflict => queue.add_after(key.clone(), AFTER_CONFLICT),
                 // Progress without end would be a mistake of ours: not a storm too.
-                Outcome::Progress | Outcome::Failed => {
+                Outcome::Progress | Outcome::Told | Outcome::Failed => {
                     let delay = queue.retry(key.clone());
                     tracing::debug!(?key, ?delay, "will try again");
                 }

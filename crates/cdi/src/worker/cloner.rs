@@ -1,4 +1,5 @@
-//! cdi-cloner: from one claim into another, in one pod that has both.
+//! cdi-cloner: from one claim into another, in one pod that has both; or, where the storage
+//! cloned, whatever that leaves to do.
 
 use std::io::PipeWriter;
 use std::path::{Path, PathBuf};
@@ -16,31 +17,62 @@ const COMPLETE: &str = "Clone Complete";
 /// What to clone.
 #[derive(Debug)]
 pub(super) struct Work {
-    from: PathBuf,
+    /// What is copied; the storage did it, if nothing is.
+    from: Option<PathBuf>,
 }
 
 /// Reads the cloner's own options.
 pub(super) fn parse(args: &mut Args) -> anyhow::Result<Work> {
+    if args.flag("--prepare") {
+        return Ok(Work { from: None });
+    }
     Ok(Work {
-        from: args.required::<String>("--from")?.into(),
+        from: Some(args.required::<String>("--from")?.into()),
     })
 }
 
 impl Work {
     pub(super) fn run(self, claim: &Claim, cancel: &AtomicBool) -> Result<Done> {
+        let Some(from) = self.from else {
+            return prepare(claim);
+        };
         let tell = |part| claim.progress.tell(part);
         let job = claim.job(None, cancel, &tell);
         if claim.archive {
             let into = claim.directory();
-            let bytes = copy_tree(&self.from, &into, &job)?;
+            let bytes = copy_tree(&from, &into, &job)?;
             return Ok(Done::archive(COMPLETE, bytes));
         }
-        let source = FileSource::open(&self.from)?;
+        let source = FileSource::open(&from)?;
         let target = Target::open(&claim.target)?;
         // A claim's disk is raw by definition; what a guest wrote at its begin is its own affair.
         let outcome = imaging::convert(&source, Format::Raw, &target, &job)?;
         Ok(Done::disk(COMPLETE, outcome))
     }
+}
+
+/// An image that the storage cloned fills its claim, as one that was copied does; a device is
+/// as large as it is.
+fn prepare(claim: &Claim) -> Result<Done> {
+    let io = |source| Error::Io {
+        what: format!("cannot prepare {}", claim.target.display()),
+        source,
+    };
+    let found = std::fs::metadata(&claim.target).map_err(io)?;
+    let size = claim.size.unwrap_or_default().max(found.len());
+    if found.is_file() && found.len() < size {
+        let image = std::fs::OpenOptions::new()
+            .write(true)
+            .open(&claim.target)
+            .map_err(io)?;
+        image.set_len(size).map_err(io)?;
+        image.sync_all().map_err(io)?;
+    }
+    Ok(Done {
+        message: COMPLETE,
+        virtual_size: size,
+        outcome: None,
+    })
 }
 
 /// A tree of files goes through the same gate as an archive from outside.

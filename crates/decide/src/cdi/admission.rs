@@ -187,15 +187,7 @@ fn data_source(object: &Value, namespace: &str) -> Vec<Cause> {
         .filter(|name| !source[*name].is_null())
         .collect();
     match set[..] {
-        ["pvc"] => Vec::new(),
-        ["snapshot"] => vec![Cause::new(
-            Reason::NotSupported,
-            "spec.source.snapshot",
-            format!(
-                "spec.source.snapshot is not supported: {}",
-                datavolume::NO_SNAPSHOT
-            ),
-        )],
+        ["pvc" | "snapshot"] => Vec::new(),
         ["dataSource"] => {
             let to = source["dataSource"]["namespace"]
                 .as_str()
@@ -236,9 +228,8 @@ fn clone_source(object: &Value) -> Vec<Cause> {
         return Vec::new();
     }
     let message = format!(
-        "spec.source.kind is not supported: expected PersistentVolumeClaim, found {}; {}",
+        "spec.source.kind is not supported: expected PersistentVolumeClaim, found {}; clone a snapshot with a DataVolume",
         source["kind"],
-        datavolume::NO_SNAPSHOT
     );
     vec![Cause::new(
         Reason::NotSupported,

@@ -8,7 +8,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use api::cdi::names::{API_VERSION, APP, APP_LABEL, APPLY_STORAGE_PROFILE, annotations as note};
-use api::cdi::{ClaimSource, DataSource, DataVolume, DataVolumeSource, StorageSpec};
+use api::cdi::{DataSource, DataSourceSource, DataVolume, DataVolumeSource, StorageSpec};
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
 };
@@ -53,22 +53,23 @@ pub fn source<'a>(
         .namespace
         .as_deref()
         .filter(|name| !name.is_empty());
-    let claim = claim_of(namespace.unwrap_or(own), &reference.name, lookup)?;
+    let found = stands_for(namespace.unwrap_or(own), &reference.name, lookup)?;
     Ok(Some(DataVolumeSource {
-        pvc: Some(claim),
+        pvc: found.pvc,
+        snapshot: found.snapshot,
         ..DataVolumeSource::default()
     }))
 }
 
-/// The claim a DataSource stands for, over one other DataSource at most.
+/// The claim or snapshot a DataSource stands for, over one other DataSource at most.
 ///
 /// # Errors
 /// When it is not there, or stands for something that cannot be cloned.
-pub fn claim_of<'a>(
+pub fn stands_for<'a>(
     namespace: &str,
     name: &str,
     lookup: impl Fn(&str, &str) -> Option<&'a DataSource>,
-) -> Result<ClaimSource, Refusal> {
+) -> Result<DataSourceSource, Refusal> {
     let mut name = name;
     for _ in 0..2 {
         let source = lookup(namespace, name).ok_or_else(|| {
@@ -78,8 +79,8 @@ pub fn claim_of<'a>(
             )
         })?;
         let source = &source.spec.source;
-        if let Some(claim) = &source.pvc {
-            return Ok(claim.clone());
+        if source.pvc.is_some() || source.snapshot.is_some() {
+            return Ok(source.clone());
         }
         match &source.data_source {
             Some(next) if next.namespace == namespace => name = &next.name,
@@ -87,7 +88,7 @@ pub fn claim_of<'a>(
                 return Err(refuse(
                     "NoSource",
                     format!(
-                        "expected DataSource {namespace}/{name} to stand for a claim; it stands for nothing that can be cloned"
+                        "expected DataSource {namespace}/{name} to stand for a claim or a snapshot; it stands for nothing that can be cloned"
                     ),
                 ));
             }
@@ -99,7 +100,8 @@ pub fn claim_of<'a>(
     ))
 }
 
-/// The claim of `dv`, whose data comes from `source`, a copy of `original` if that is a claim.
+/// The claim of `dv`, whose data comes from `source`, a copy of `original` if that is a claim
+/// or a snapshot.
 ///
 /// # Errors
 /// When the storage class, its profile or the original do not allow one.
@@ -109,7 +111,7 @@ pub fn build(
     original: Option<&PersistentVolumeClaim>,
     cluster: &Cluster,
 ) -> Result<PersistentVolumeClaim, Refusal> {
-    let clone = source.and_then(|source| source.pvc.as_ref());
+    let clone = source.and_then(|source| source.pvc.as_ref().or(source.snapshot.as_ref()));
     let namespace = dv.metadata.namespace.clone().unwrap_or_default();
     if let Some(from) = clone.filter(|from| from.namespace != namespace) {
         return Err(refuse(
@@ -143,8 +145,7 @@ pub fn build(
         fits(dv, &spec, original, cluster)?;
     }
     let mut annotations = inherited(dv);
-    let class = spec.storage_class_name.as_deref();
-    describe(dv, source, class, cluster, &mut annotations);
+    describe(dv, source, cluster, &mut annotations);
     let mut labels = dv.metadata.labels.clone().unwrap_or_default();
     labels.insert(APP_LABEL.to_owned(), APP.to_owned());
     if dv.spec.storage.is_some() {
@@ -390,6 +391,15 @@ fn inherited(dv: &DataVolume) -> BTreeMap<String, String> {
     let mut out = dv.metadata.annotations.clone().unwrap_or_default();
     // What kubectl remembers of the DataVolume is no description of the claim.
     out.remove("kubectl.kubernetes.io/last-applied-configuration");
+    // What another clone was told is nothing to go by.
+    for told in [
+        note::CLONE_TYPE,
+        note::CLONE_FALLBACK,
+        note::TEMPORARY_SOURCE,
+        note::GROWS,
+    ] {
+        out.remove(told);
+    }
     out
 }
 
@@ -397,7 +407,6 @@ fn inherited(dv: &DataVolume) -> BTreeMap<String, String> {
 fn describe(
     dv: &DataVolume,
     source: Option<&DataVolumeSource>,
-    class: Option<&str>,
     cluster: &Cluster,
     out: &mut BTreeMap<String, String>,
 ) {
@@ -414,24 +423,16 @@ fn describe(
     set(note::PRIORITY_CLASS, &spec.priority_class_name);
     set(note::SERVICE_ACCOUNT, &spec.service_account_name);
     if let Some(source) = source {
-        describe_source(
-            source,
-            &spec.content_type,
-            spec.preallocation,
-            class,
-            cluster,
-            out,
-        );
+        describe_source(source, &spec.content_type, spec.preallocation, cluster, out);
     }
 }
 
-/// Tells the worker by annotations of a claim of storage class `class` where its data
-/// comes from and how it is written.
+/// Tells the worker by annotations of a claim where its data comes from and how it is
+/// written.
 pub(super) fn describe_source(
     source: &DataVolumeSource,
     content_type: &str,
     preallocation: Option<bool>,
-    class: Option<&str>,
     cluster: &Cluster,
     out: &mut BTreeMap<String, String>,
 ) {
@@ -481,18 +482,12 @@ pub(super) fn describe_source(
         set(note::SECRET, &text(&registry.secret_ref));
         set(note::CERT_CONFIG_MAP, &text(&registry.cert_config_map));
         set(note::REGISTRY_METHOD, "pod");
-    } else if let Some(from) = &source.pvc {
+    } else if let Some(from) = source.pvc.as_ref().or(source.snapshot.as_ref()) {
         set(
             note::CLONE_REQUEST,
             &format!("{}/{}", from.namespace, from.name),
         );
         set(note::CLONE_TYPE, "copy");
-        if let Some(wanted) = cluster.clone_wish(class) {
-            set(
-                note::CLONE_FALLBACK,
-                &format!("expected to clone by {wanted}, copied: only copies are implemented"),
-            );
-        }
     } else if source.blank.is_some() {
         set(note::SOURCE, "none");
     } else if source.upload.is_some() {

@@ -9,6 +9,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::size::Overhead;
+use super::strategy::SnapshotClass;
 
 /// Feature gate: claims of classes that wait for their first consumer are left to wait.
 pub const HONOR_GATE: &str = "HonorWaitForFirstConsumer";
@@ -24,6 +25,10 @@ pub struct Class {
     pub provisioner: String,
     /// Volumes are made when a pod that uses them is placed.
     pub waits: bool,
+    /// Claims may grow.
+    pub expands: bool,
+    /// How clones shall be made, as an annotation says it.
+    pub clone_strategy: Option<String>,
     /// Claims without a class get this one.
     pub default: bool,
     /// Disks of virtual machines without a class get this one.
@@ -46,6 +51,12 @@ impl From<&StorageClass> for Class {
             uid: class.metadata.uid.clone().unwrap_or_default(),
             provisioner: class.provisioner.clone(),
             waits: class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"),
+            expands: class.allow_volume_expansion == Some(true),
+            clone_strategy: class
+                .metadata
+                .annotations
+                .as_ref()
+                .and_then(|all| all.get(annotations::CLASS_CLONE_STRATEGY).cloned()),
             default: marked(annotations::DEFAULT_CLASS),
             default_virt: marked(annotations::DEFAULT_VIRT_CLASS),
             created: class.metadata.creation_timestamp.clone(),
@@ -66,6 +77,8 @@ pub struct Cluster {
     pub placement: CdiNodePlacement,
     /// How clones shall be made, whatever the profiles say.
     pub clone_strategy: Option<String>,
+    /// Classes of volume snapshots; `None` until somebody has looked.
+    pub snapshot_classes: Option<Vec<SnapshotClass>>,
     /// Image of the workers.
     pub worker_image: String,
     /// Pull policy of [`Cluster::worker_image`].
@@ -131,15 +144,6 @@ impl Cluster {
             .and_then(|all| all.get(annotations::MINIMUM_SIZE))
             .and_then(|text| machine::quantity::parse(text).ok())
             .unwrap_or(0)
-    }
-
-    /// How clones into class `name` shall be made, if not by copying.
-    #[must_use]
-    pub fn clone_wish(&self, name: Option<&str>) -> Option<String> {
-        let profile = name.and_then(|name| self.profiles.get(name));
-        let of_class = profile.and_then(|profile| profile.spec.clone_strategy.clone());
-        let wish = self.clone_strategy.clone().or(of_class);
-        wish.filter(|wish| wish != "copy")
     }
 
     /// Whether a feature gate is on.

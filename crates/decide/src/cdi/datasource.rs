@@ -5,31 +5,44 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use super::claim::Refusal;
 
-/// The status of a DataSource that stands for `claim`; times are the caller's.
+/// The status of a DataSource that stands for `source`; times are the caller's. `found` is the
+/// claim, `snapshot` whether the snapshot can be restored, if it is there.
 #[must_use]
 pub fn data_source(
-    claim: Result<&ClaimSource, &Refusal>,
+    source: Result<&DataSourceSource, &Refusal>,
     found: Option<&PersistentVolumeClaim>,
+    snapshot: Option<bool>,
 ) -> DataSourceStatus {
-    let (status, reason, message) = match (claim, found) {
+    let ready = || {
+        (
+            "True",
+            "Ready",
+            "DataSource is ready to be consumed".to_owned(),
+        )
+    };
+    let missing = |what: &str, from: &ClaimSource| {
+        let (namespace, name) = (&from.namespace, &from.name);
+        let message = format!("expected a {what} {namespace}/{name}, found none");
+        ("False", "NotFound", message)
+    };
+    let sources = source.map(|source| (source.pvc.as_ref(), source.snapshot.as_ref()));
+    let (status, reason, message) = match (sources, found) {
         (Err(refusal), _) => ("False", refusal.reason, refusal.message.clone()),
-        (Ok(claim), None) => (
-            "False",
-            "NotFound",
-            format!(
-                "expected a claim {}/{}, found none",
-                claim.namespace, claim.name
+        (Ok((_, Some(from))), _) => match snapshot {
+            Some(true) => ready(),
+            Some(false) => (
+                "False",
+                "SnapshotNotReady",
+                "Snapshot phase is not ready".to_owned(),
             ),
-        ),
+            None => missing("snapshot", from),
+        },
+        (Ok((from, None)), None) => missing("claim", from.unwrap_or(&ClaimSource::default())),
         (Ok(_), Some(found)) => {
             use super::worker::{Job, note};
             use api::cdi::names::annotations::POD_PHASE;
             if Job::of(found).is_none() || note(found, POD_PHASE) == Some("Succeeded") {
-                (
-                    "True",
-                    "Ready",
-                    "DataSource is ready to be consumed".to_owned(),
-                )
+                ready()
             } else {
                 (
                     "False",
@@ -40,10 +53,7 @@ pub fn data_source(
         }
     };
     DataSourceStatus {
-        source: claim.ok().map(|claim| DataSourceSource {
-            pvc: Some(claim.clone()),
-            ..DataSourceSource::default()
-        }),
+        source: source.ok().cloned(),
         conditions: vec![Condition {
             type_: "Ready".to_owned(),
             status: status.to_owned(),
@@ -73,19 +83,37 @@ mod tests {
 
     #[test]
     fn a_data_source_is_ready_when_its_claim_is_full() {
-        let claim = ClaimSource {
+        let from = ClaimSource {
             namespace: "ns".to_owned(),
             name: "golden".to_owned(),
+        };
+        let claim = DataSourceSource {
+            pvc: Some(from.clone()),
+            ..DataSourceSource::default()
         };
         let found = |annotations: Value| -> PersistentVolumeClaim {
             serde_json::from_value(json!({"metadata": {"annotations": annotations}})).unwrap()
         };
         let ready = |found: Option<&PersistentVolumeClaim>| {
-            data_source(Ok(&claim), found).conditions[0].status.clone()
+            data_source(Ok(&claim), found, None).conditions[0]
+                .status
+                .clone()
         };
         assert_eq!(ready(None), "False");
         assert_eq!(ready(Some(&found(json!({})))), "True");
         let upload = json!({"cdi.kubevirt.io/storage.upload.target": ""});
         assert_eq!(ready(Some(&found(upload))), "False");
+        let snapshot = DataSourceSource {
+            snapshot: Some(from),
+            ..DataSourceSource::default()
+        };
+        let reason = |is: Option<bool>| {
+            data_source(Ok(&snapshot), None, is).conditions[0]
+                .reason
+                .clone()
+        };
+        assert_eq!(reason(None), "NotFound");
+        assert_eq!(reason(Some(false)), "SnapshotNotReady");
+        assert_eq!(reason(Some(true)), "Ready");
     }
 }

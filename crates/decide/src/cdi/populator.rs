@@ -30,7 +30,8 @@ use serde_json::{Map, Value, json};
 
 use super::claim;
 use super::cluster::{Class, Cluster};
-use super::volume::Op;
+use super::smart::{self, Look, Next, Origin, Patience};
+use super::volume::{self, Op};
 use super::worker::note as of;
 use crate::plan::{Event, Plan, Step};
 
@@ -172,6 +173,10 @@ pub struct View<'a> {
     pub prime: Option<&'a PersistentVolumeClaim>,
     /// Percent that the prime's worker told.
     pub progress: Option<f64>,
+    /// The claim that is cloned, if the source is a clone and it is there.
+    pub original: Option<&'a PersistentVolumeClaim>,
+    /// What is known of the storage behind a clone.
+    pub look: Option<&'a Look>,
 }
 
 /// Where a population is.
@@ -214,7 +219,7 @@ pub(super) fn decide(
         Some(prime) => attend(view, claim, prime, held, now, plan),
         None if bound(claim) && full => Standing::Done,
         None if bound(claim) => unpopulated(claim, plan),
-        None => begin(view, claim, cluster, held, plan),
+        None => begin(view, claim, cluster, held, now, plan),
     }
 }
 
@@ -314,6 +319,7 @@ fn begin(
     claim: &PersistentVolumeClaim,
     cluster: &Cluster,
     held: bool,
+    now: Timestamp,
     plan: &mut Plan<Op>,
 ) -> Standing {
     let own = claim.metadata.namespace.as_deref().unwrap_or_default();
@@ -350,18 +356,76 @@ fn begin(
     if class.waits && !chosen && of(claim, note::IMMEDIATE_BINDING).is_none() {
         return Standing::Waits;
     }
-    if !held {
-        plan.steps.push(Step {
-            op: Op::CreateClaim(Box::new(prime(claim, source, cluster))),
-            done: Some(Event {
+    if held {
+        return Standing::Works;
+    }
+    let prime = prime(claim, source, cluster);
+    let next = match (source, view.original) {
+        (Source::Clone(_), Some(original)) => {
+            let origin = Origin::Claim(original);
+            smart::next(prime, &owner(claim), origin, view.look, cluster)
+        }
+        (Source::Clone(from), None) if smart::concerns(Some(&class.name), cluster) => {
+            let name = &from.spec.source.name;
+            plan.look_again(now, volume::look_again(&claim.metadata, now));
+            let message = format!("The source pvc {name} doesn't exist");
+            return say(claim, "CloneWithoutSource", message, plan);
+        }
+        _ => Next::Make {
+            claim: Box::new(prime),
+            temporary: None,
+            unused: None,
+            event: None,
+        },
+    };
+    if let Some(patience) = volume::follow(next, plan) {
+        return abide(claim, patience, now, plan);
+    }
+    for step in &mut plan.steps {
+        if matches!(step.op, Op::CreateClaim(_) | Op::CreateClone { .. }) {
+            step.failed = Some("ErrCreatingPVCPrime");
+            step.done.get_or_insert_with(|| Event {
                 warning: false,
                 reason: "CreatedPVCPrimeSuccessfully",
                 message: "PVC Prime created successfully".to_owned(),
-            }),
-            failed: Some("ErrCreatingPVCPrime"),
-        });
+            });
+        }
     }
     Standing::Works
+}
+
+/// Tells what a clone waits for.
+fn abide(
+    claim: &PersistentVolumeClaim,
+    patience: Patience,
+    now: Timestamp,
+    plan: &mut Plan<Op>,
+) -> Standing {
+    plan.look_again(now, volume::look_again(&claim.metadata, now));
+    let phase = if patience.stage.is_some() {
+        "Snapshot"
+    } else {
+        "Pending"
+    };
+    if of(claim, note::CLONE_PHASE) != Some(phase) {
+        plan.push(annotate(&Map::from_iter([(
+            note::CLONE_PHASE.to_owned(),
+            json!(phase),
+        )])));
+    }
+    Standing::Stuck(patience.reason, patience.message)
+}
+
+/// The claim as owner of what is made for it.
+fn owner(claim: &PersistentVolumeClaim) -> OwnerReference {
+    OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "PersistentVolumeClaim".to_owned(),
+        name: claim.metadata.name.clone().unwrap_or_default(),
+        uid: claim.metadata.uid.clone().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
 }
 
 /// The claim that is filled in the stead of `claim`.
@@ -422,8 +486,7 @@ fn prime(
         }
     };
     notes.insert(note::POPULATOR_KIND.to_owned(), kind.name().to_owned());
-    let class = spec.storage_class_name.as_deref();
-    claim::describe_source(&from, content, preallocation, class, cluster, &mut notes);
+    claim::describe_source(&from, content, preallocation, cluster, &mut notes);
     PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some(prime_name(claim)),
@@ -438,14 +501,7 @@ fn prime(
                 .into(),
             ),
             annotations: Some(notes),
-            owner_references: Some(vec![OwnerReference {
-                api_version: "v1".to_owned(),
-                kind: "PersistentVolumeClaim".to_owned(),
-                name: claim.metadata.name.clone().unwrap_or_default(),
-                uid: claim.metadata.uid.clone().unwrap_or_default(),
-                controller: Some(true),
-                block_owner_deletion: Some(true),
-            }]),
+            owner_references: Some(vec![owner(claim)]),
             ..ObjectMeta::default()
         },
         // No selector: that is what keeps the provisioner off the claim itself.
@@ -560,7 +616,11 @@ fn told(
             (true, _) if bound(claim) => "Succeeded",
             (true, _) => "Rebind",
             (_, true) => "Error",
-            _ => "HostClone",
+            _ => match of(prime, note::CLONE_TYPE) {
+                Some("csi-clone") => "CSIClone",
+                Some("snapshot") => "SnapshotClone",
+                _ => "HostClone",
+            },
         };
         wanted.push((note::CLONE_PHASE, Some(phase.to_owned())));
     }

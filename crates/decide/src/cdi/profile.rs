@@ -4,10 +4,11 @@
 //! pkg/storagecapabilities collects it.
 
 use api::cdi::names::{API_VERSION, APP, APP_LABEL, COMPONENT_LABEL};
-use api::cdi::{ClaimPropertySet, Condition, StorageProfile, StorageProfileStatus};
+use api::cdi::{ClaimPropertySet, Condition, StorageProfileStatus};
 use serde_json::{Value, json};
 
 use super::cluster::{Class, Cluster};
+use super::strategy;
 
 /// Access and volume mode.
 type Mode = (&'static str, &'static str);
@@ -87,20 +88,15 @@ pub fn object(class: &Class) -> Value {
 /// Status of the profile of `class`; times of conditions are the caller's.
 #[must_use]
 pub fn status(class: &Class, cluster: &Cluster) -> StorageProfileStatus {
-    let spec = cluster
-        .profiles
-        .get(&class.name)
-        .map(|profile: &StorageProfile| profile.spec.clone())
-        .unwrap_or_default();
     let sets = cluster.modes(&class.name);
     let recognized = !sets.is_empty();
     StorageProfileStatus {
         storage_class: Some(class.name.clone()),
         provisioner: Some(class.provisioner.clone()),
-        clone_strategy: Some(spec.clone_strategy.unwrap_or_else(|| "copy".to_owned())),
+        clone_strategy: Some(strategy::of_class(class, cluster).name().to_owned()),
         claim_property_sets: sets,
         data_import_cron_source_format: Some("pvc".to_owned()),
-        snapshot_class: spec.snapshot_class,
+        snapshot_class: strategy::snapshot_class(class, cluster).map(str::to_owned),
         conditions: vec![Condition {
             type_: "Recognized".to_owned(),
             status: if recognized { "True" } else { "False" }.to_owned(),
@@ -126,7 +122,7 @@ pub fn status(class: &Class, cluster: &Cluster) -> StorageProfileStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::cdi::StorageProfileSpec;
+    use api::cdi::{StorageProfile, StorageProfileSpec};
 
     fn class(provisioner: &str) -> Class {
         Class {

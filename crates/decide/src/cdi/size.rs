@@ -64,6 +64,12 @@ pub fn is_block(claim: &PersistentVolumeClaimSpec) -> bool {
     claim.volume_mode.as_deref() == Some("Block")
 }
 
+/// Bytes of a quantity; `None` when it is none.
+#[must_use]
+pub fn bytes(quantity: &str) -> Option<u64> {
+    machine::quantity::parse(quantity).ok()
+}
+
 /// Bytes that a claim asks for; `None` when it says nothing readable.
 #[must_use]
 pub fn requested(claim: &PersistentVolumeClaimSpec) -> Option<u64> {

@@ -36,6 +36,8 @@ pub struct Seen<'a> {
     pub waits: bool,
     /// Percent of the data that is there, if the worker tells.
     pub progress: Option<f64>,
+    /// What is done before there is a claim: the phase, and the event that begins it.
+    pub stage: Option<(&'static str, Event)>,
     /// What stands in the way.
     pub cause: Option<Cause>,
 }
@@ -97,7 +99,10 @@ fn phase_of(seen: &Seen<'_>, old: &DataVolumeStatus) -> (&'static str, Option<Ev
     let Some(claim) = seen.claim else {
         return match old.phase.as_str() {
             phase::SUCCEEDED => (phase::SUCCEEDED, None),
-            _ => (phase::PENDING, None),
+            _ => match &seen.stage {
+                Some((phase, event)) => (phase, Some(event.clone())),
+                None => (phase::PENDING, None),
+            },
         };
     };
     let name = claim.metadata.name.as_deref().unwrap_or_default();
@@ -142,6 +147,9 @@ fn phase_of(seen: &Seen<'_>, old: &DataVolumeStatus) -> (&'static str, Option<Ev
     let pod = of(claim, note::POD_PHASE);
     let hopeless = of(claim, note::FATAL_ERROR) == Some("true");
     let Some(pod) = pod else {
+        if let Job::DriverClone { from } = &job {
+            return by_driver(claim, from);
+        }
         return if bound == "Bound" {
             (phase::PVC_BOUND, None)
         } else {
@@ -170,6 +178,20 @@ fn phase_of(seen: &Seen<'_>, old: &DataVolumeStatus) -> (&'static str, Option<Ev
             words.scheduled,
             event(false, words.scheduled, words.says_scheduled),
         ),
+    }
+}
+
+/// A driver is at it.
+fn by_driver(claim: &PersistentVolumeClaim, from: &str) -> (&'static str, Option<Event>) {
+    if of(claim, note::CLONE_TYPE) == Some("csi-clone") {
+        let message = format!("CSI Volume clone in progress (for pvc {from})");
+        (phase::CSI_CLONE, event(false, phase::CSI_CLONE, message))
+    } else {
+        let message = format!("Creating PVC from snapshot source is in progress (for {from})");
+        (
+            phase::CLONE_FROM_SNAPSHOT,
+            event(false, phase::CLONE_FROM_SNAPSHOT, message),
+        )
     }
 }
 
@@ -210,6 +232,23 @@ impl Words {
                 says_failed: format!("Upload into {name} failed"),
                 says_succeeded: format!("Successfully uploaded into {name}"),
             },
+            Job::DriverClone { from } => {
+                let way = format!("from {from} into {namespace}/{name}");
+                Self {
+                    scheduled: phase::PREP_CLAIM,
+                    running: phase::PREP_CLAIM,
+                    failed: "CloneFailed",
+                    succeeded: "CloneSucceeded",
+                    says_scheduled: format!(
+                        "Prepping PersistentVolumeClaim for DataVolume {namespace}/{name}"
+                    ),
+                    says_running: format!(
+                        "Prepping PersistentVolumeClaim for DataVolume {namespace}/{name}"
+                    ),
+                    says_failed: format!("Cloning {way} failed"),
+                    says_succeeded: format!("Successfully cloned {way}"),
+                }
+            }
             Job::Clone {
                 namespace: from,
                 name: original,

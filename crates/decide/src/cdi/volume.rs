@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 use super::claim::{self, Refusal};
 use super::cluster::{Cluster, HONOR_GATE};
 use super::populator::{self, Standing};
+use super::smart::{self, Look, Next, Origin, Patience};
 use super::state;
 use super::status::{Cause, Seen, status};
 use super::worker::{self, Job, note as of};
@@ -37,6 +38,22 @@ const DOUBLINGS: u32 = 5;
 pub enum Op {
     /// Make the claim.
     CreateClaim(Box<PersistentVolumeClaim>),
+    /// Make the claim, if no pod writes to the claim `unused`.
+    CreateClone {
+        /// The claim.
+        claim: Box<PersistentVolumeClaim>,
+        /// A claim of the namespace.
+        unused: String,
+    },
+    /// Take a snapshot, if no pod writes to the claim `unused`.
+    CreateSnapshot {
+        /// The snapshot.
+        object: Value,
+        /// A claim of the namespace.
+        unused: String,
+    },
+    /// Merge patch of the DataVolume's metadata.
+    PatchVolume(Value),
     /// Merge patch of the claim.
     PatchClaim(Value),
     /// Make a certificate for the claim's upload server and apply its Secret.
@@ -61,7 +78,8 @@ pub enum Op {
     },
     /// Delete an object of the claim's namespace.
     Delete {
-        /// `Service` or `Secret`.
+        /// `Service`, `Secret`, or what a clone needs no more: `VolumeSnapshot` or
+        /// `PersistentVolumeClaim`.
         kind: &'static str,
         /// Its name.
         name: String,
@@ -99,6 +117,8 @@ pub struct Observed<'a> {
     pub source: Result<Option<DataVolumeSource>, Refusal>,
     /// The claim that is to be copied.
     pub original: Option<&'a PersistentVolumeClaim>,
+    /// What is known of the storage behind a clone.
+    pub look: Option<&'a Look>,
     /// How the claim is populated, if it refers to a source of ours.
     pub population: Option<populator::View<'a>>,
     /// Percent that the worker told.
@@ -136,7 +156,9 @@ pub fn decide(seen: &Observed<'_>, now: Timestamp) -> Plan<Op> {
         .dv
         .is_some_and(|dv| dv.metadata.deletion_timestamp.is_some());
     match (seen.dv, seen.claim) {
-        (Some(dv), None) if !leaving => make_claim(seen, dv, held.is_some(), &mut story, &mut plan),
+        (Some(dv), None) if !leaving => {
+            make_claim(seen, dv, held.is_some(), now, &mut story, &mut plan);
+        }
         (dv, Some(claim)) => {
             if let Some(dv) = dv.filter(|_| !leaving) {
                 belong(dv, claim, &mut story, &mut plan);
@@ -171,6 +193,7 @@ struct Story {
     adopted: bool,
     foreign: bool,
     waits: bool,
+    stage: Option<(&'static str, Event)>,
 }
 
 impl Story {
@@ -198,6 +221,7 @@ fn make_claim(
     seen: &Observed<'_>,
     dv: &DataVolume,
     held: bool,
+    now: Timestamp,
     story: &mut Story,
     plan: &mut Plan<Op>,
 ) {
@@ -209,18 +233,82 @@ fn make_claim(
     if held || done {
         return;
     }
-    let made = seen
-        .source
-        .clone()
-        .and_then(|source| claim::build(dv, source.as_ref(), seen.original, seen.cluster));
-    match made {
-        Ok(claim) => plan.steps.push(Step {
-            op: Op::CreateClaim(Box::new(claim)),
-            done: None,
-            failed: Some("ErrClaimNotValid"),
-        }),
-        Err(refusal) => story.refuse(refusal.reason, refusal.message),
+    let source = match &seen.source {
+        Ok(source) => source.as_ref(),
+        Err(refusal) => return story.refuse(refusal.reason, refusal.message.clone()),
+    };
+    let snapshot = source.and_then(|source| source.snapshot.as_ref());
+    let stand_in = match snapshot.map(|from| smart::stand_in(from, seen.look, seen.cluster)) {
+        None => None,
+        Some(Ok(claim)) => Some(claim),
+        Some(Err(refusal)) => {
+            plan.look_again(now, look_again(&dv.metadata, now));
+            return story.refuse(refusal.reason, refusal.message);
+        }
+    };
+    let original = stand_in.as_ref().or(seen.original);
+    let claim = match claim::build(dv, source, original, seen.cluster) {
+        Ok(claim) => claim,
+        Err(refusal) => return story.refuse(refusal.reason, refusal.message),
+    };
+    let origin = match (snapshot, &stand_in, seen.original) {
+        (Some(from), Some(stand_in), _) => Origin::Snapshot(&from.name, stand_in),
+        (None, _, Some(original)) => Origin::Claim(original),
+        _ => return plan.steps.push(create(claim)),
+    };
+    let next = smart::next(claim, &claim::owner(dv), origin, seen.look, seen.cluster);
+    if let Some(patience) = follow(next, plan) {
+        plan.look_again(now, look_again(&dv.metadata, now));
+        story.stage = patience.stage;
+        story.wait_for(patience.reason, patience.message);
     }
+}
+
+fn create(claim: PersistentVolumeClaim) -> Step<Op> {
+    Step {
+        op: Op::CreateClaim(Box::new(claim)),
+        done: None,
+        failed: Some("ErrClaimNotValid"),
+    }
+}
+
+/// Plans what a clone needs next; gives back what it has to wait for.
+pub(super) fn follow(next: Next, plan: &mut Plan<Op>) -> Option<Patience> {
+    let (op, event, failed) = match next {
+        Next::Wait(patience) => return Some(patience),
+        Next::Snapshot { object, unused } => (
+            Op::CreateSnapshot { object, unused },
+            None,
+            "ErrUnableToClone",
+        ),
+        Next::Make {
+            claim,
+            temporary,
+            unused,
+            event,
+        } => {
+            plan.steps.extend(temporary.map(|claim| create(*claim)));
+            let op = match unused {
+                Some(unused) => Op::CreateClone { claim, unused },
+                None => Op::CreateClaim(claim),
+            };
+            (op, event, "ErrClaimNotValid")
+        }
+    };
+    plan.steps.push(Step {
+        op,
+        done: event,
+        failed: Some(failed),
+    });
+    None
+}
+
+/// When to look again at storage, which nobody watches: soon at first, then ever less often.
+pub(super) fn look_again(meta: &ObjectMeta, now: Timestamp) -> Timestamp {
+    let began = meta.creation_timestamp.as_ref().map_or(now, |at| at.0);
+    let age = now.as_second().saturating_sub(began.as_second());
+    let wait = SignedDuration::from_secs((age / 10).clamp(1, 30));
+    now.checked_add(wait).unwrap_or(now)
 }
 
 /// Whose claim it is.
@@ -306,6 +394,13 @@ fn fill(
         story.refuse("CloneValidationFailed", message);
         return;
     }
+    if let Some((kind, name)) = smart::leftover(claim) {
+        plan.push(Op::Delete { kind, name });
+        plan.push(Op::PatchClaim(json!({ "metadata": { "annotations": {
+            (note::TEMPORARY_SOURCE): null,
+        } } })));
+        return;
+    }
     match seen.pod {
         Some(pod) => attend(seen, claim, pod, &job, now, plan),
         None => {
@@ -346,6 +441,9 @@ fn begin(
     plan: &mut Plan<Op>,
 ) {
     let mut unused = None;
+    if matches!(job, Job::DriverClone { .. }) && !prepares(claim, seen.cluster, plan) {
+        return;
+    }
     if let Job::Clone { name, .. } = job {
         let Some(original) = seen.original else {
             story.wait_for(
@@ -354,14 +452,8 @@ fn begin(
             );
             return;
         };
-        let bound = original
-            .status
-            .as_ref()
-            .and_then(|status| status.phase.as_deref())
-            == Some("Bound");
-        let full =
-            Job::of(original).is_none() || of(original, note::POD_PHASE) == Some("Succeeded");
-        if !bound || !full {
+        // One that is restored for this copy alone may wait for the copying pod.
+        if !smart::is_full(original) && !smart::copies_temporary(claim) {
             story.wait_for(
                 "ImportPVCNotReady",
                 "The source PVC is not fully imported".to_owned(),
@@ -387,6 +479,28 @@ fn begin(
         done: None,
         failed: Some("ErrStartingPod"),
     });
+}
+
+/// Whether a claim that its driver fills needs a pod: the first consumer of a volume that is
+/// made for one, or one that lets the image grow. One that needs none is done when it is bound.
+fn prepares(claim: &PersistentVolumeClaim, cluster: &Cluster, plan: &mut Plan<Op>) -> bool {
+    let spec = claim.spec.as_ref();
+    let status = claim.status.as_ref();
+    let bound = status.and_then(|status| status.phase.as_deref()) == Some("Bound");
+    if !bound {
+        let class = spec.and_then(|spec| spec.storage_class_name.as_deref());
+        return cluster.class(class, true).is_some_and(|class| class.waits);
+    }
+    if of(claim, note::GROWS) == Some("true") {
+        return true;
+    }
+    plan.push(Op::PatchClaim(json!({ "metadata": { "annotations": {
+        (note::POD_PHASE): "Succeeded",
+        (note::RUNNING): "false",
+        (note::RUNNING_REASON): "Completed",
+        (note::RUNNING_MESSAGE): "Clone Complete",
+    } } })));
+    false
 }
 
 /// Tells what the worker does, and tidies up behind it.
@@ -490,8 +604,29 @@ fn delete(pod: &Pod) -> Op {
     }
 }
 
+/// How the claim is cloned, and why not faster.
+fn how(claim: &PersistentVolumeClaim) -> impl Iterator<Item = (&'static str, &str)> {
+    [note::CLONE_TYPE, note::CLONE_FALLBACK]
+        .into_iter()
+        .filter_map(|name| Some((name, of(claim, name)?)))
+}
+
 /// Writes the status, if it changed.
 fn tell(seen: &Observed<'_>, dv: &DataVolume, story: Story, now: Timestamp, plan: &mut Plan<Op>) {
+    let told = seen.claim.filter(|_| !story.foreign).map(how);
+    let known = |name: &str| dv.metadata.annotations.as_ref()?.get(name);
+    let news: Map<String, Value> = told
+        .into_iter()
+        .flatten()
+        .filter(|(name, value)| known(name).map(String::as_str) != Some(*value))
+        .map(|(name, value)| (name.to_owned(), json!(value)))
+        .collect();
+    if !news.is_empty() {
+        plan.push(Op::PatchVolume(
+            json!({ "metadata": { "annotations": news } }),
+        ));
+        return;
+    }
     let (new, event) = status(
         &Seen {
             dv,
@@ -499,6 +634,7 @@ fn tell(seen: &Observed<'_>, dv: &DataVolume, story: Story, now: Timestamp, plan
             adopted: story.adopted,
             waits: story.waits,
             progress: seen.progress,
+            stage: story.stage,
             cause: story.cause,
         },
         now,

@@ -9,9 +9,9 @@ mod tests;
 
 use api::cdi::names::{
     APP, APP_LABEL, BLOCK_DEVICE, CA_BUNDLE_KEY, CLAIM_UID_LABEL, CLONER, COMPONENT_LABEL,
-    DATA_DIR, DATA_VOLUME, DISK_IMAGE, IMPORTER, METRICS_PORT, SERVICE_LABEL, SOURCE_DEVICE,
-    SOURCE_IMAGE, UPLOAD_CLIENT_NAME, UPLOAD_PORT, UPLOAD_PROXY, UPLOAD_PROXY_POLICY,
-    UPLOAD_SERVER, annotations as note,
+    DATA_DIR, DATA_VOLUME, DISK_IMAGE, IMPORTER, METRICS_PORT, PREPARER, SERVICE_LABEL,
+    SOURCE_DEVICE, SOURCE_IMAGE, UPLOAD_CLIENT_NAME, UPLOAD_PORT, UPLOAD_PROXY,
+    UPLOAD_PROXY_POLICY, UPLOAD_SERVER, annotations as note,
 };
 use api::names::NONROOT_UID;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -31,6 +31,12 @@ pub enum Job {
     Import(String),
     /// A client's upload.
     Upload,
+    /// The storage's driver clones; what it leaves to a worker is to bring about the volume,
+    /// or to let the image grow.
+    DriverClone {
+        /// Namespace and name of the original, for people.
+        from: String,
+    },
     /// A copy of the claim of this name in this namespace.
     Clone {
         /// Namespace.
@@ -47,12 +53,32 @@ pub fn note<'a>(claim: &'a PersistentVolumeClaim, name: &str) -> Option<&'a str>
     annotations.get(name).map(String::as_str)
 }
 
+/// Whether the claim is one that a driver fills from another claim or a snapshot.
+fn by_driver(claim: &PersistentVolumeClaim) -> bool {
+    let source = claim
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.data_source.as_ref());
+    let from = source.map(|source| source.kind.as_str());
+    matches!(
+        (note(claim, note::CLONE_TYPE), from),
+        (Some("csi-clone"), Some("PersistentVolumeClaim"))
+            | (Some("snapshot"), Some("VolumeSnapshot"))
+    )
+}
+
 impl Job {
     /// The job that a claim's annotations ask for.
     #[must_use]
     pub fn of(claim: &PersistentVolumeClaim) -> Option<Self> {
         if note(claim, note::UPLOAD_TARGET).is_some() {
             return Some(Self::Upload);
+        }
+        if by_driver(claim) {
+            let from = note(claim, note::CLONE_REQUEST).unwrap_or_default();
+            return Some(Self::DriverClone {
+                from: from.to_owned(),
+            });
         }
         if let Some(request) = note(claim, note::CLONE_REQUEST) {
             let own = claim.metadata.namespace.as_deref().unwrap_or_default();
@@ -98,7 +124,7 @@ impl Job {
         match self {
             Self::Import(_) => note::IMPORT_POD,
             Self::Upload => note::UPLOAD_POD,
-            Self::Clone { .. } => note::CLONE_POD,
+            Self::Clone { .. } | Self::DriverClone { .. } => note::CLONE_POD,
         }
     }
 
@@ -109,6 +135,9 @@ impl Job {
         match self {
             Self::Import(_) => fit(format!("importer-{name}"), claim),
             Self::Upload => api::upload::server_name(name),
+            Self::DriverClone { .. } => {
+                format!("prep-{}", claim.metadata.uid.as_deref().unwrap_or_default())
+            }
             Self::Clone { .. } => {
                 format!(
                     "{}-source-pod",
@@ -143,11 +172,13 @@ pub fn pod(
         Job::Import(source) => worker.import(source, claim, cluster),
         Job::Upload => worker.upload(&name),
         Job::Clone { name, .. } => worker.clone_of(name, original, claim),
+        Job::DriverClone { .. } => worker.prepare(),
     }
     let component = match job {
         Job::Import(_) => IMPORTER,
         Job::Upload => UPLOAD_SERVER,
         Job::Clone { .. } => CLONER,
+        Job::DriverClone { .. } => PREPARER,
     };
     let mut annotations = json!({ "cdi.kubevirt.io/storage.createdByController": "yes" });
     for name in [
@@ -497,6 +528,12 @@ impl Worker {
             "secretName": secret, "items": [{ "key": CA_BUNDLE_KEY, "path": CA_BUNDLE_KEY }],
         } });
         self.mount("client-ca", "/client-ca", ca);
+    }
+
+    /// The image is there already.
+    fn prepare(&mut self) {
+        self.program = "cdi-cloner";
+        self.args.push("--prepare".to_owned());
     }
 
     fn clone_of(

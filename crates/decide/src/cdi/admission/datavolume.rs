@@ -11,8 +11,6 @@ pub(super) const ACCESS_MODES: [&str; 4] = [
     "ReadWriteMany",
     "ReadWriteOncePod",
 ];
-/// Why snapshots are refused, and the way around.
-pub(super) const NO_SNAPSHOT: &str = "clones of snapshots are not implemented yet; restore the snapshot into a claim with dataSourceRef and clone that";
 /// Longest name of a claim.
 const NAME: usize = 253;
 /// Smallest disk, in bytes, as virtual machines allow.
@@ -78,7 +76,7 @@ struct Target<'a> {
     claim: &'a Value,
 }
 
-/// Checks where the data comes from; whether it is a claim.
+/// Checks where the data comes from; whether that has a size of its own.
 fn source(spec: &Value, target: &Target<'_>, namespace: &str, out: &mut Vec<Cause>) -> bool {
     let external = ["dataSource", "dataSourceRef"]
         .into_iter()
@@ -97,7 +95,7 @@ fn source(spec: &Value, target: &Target<'_>, namespace: &str, out: &mut Vec<Caus
         }
         (source, Value::Null) => {
             one_source(spec, source, namespace, out);
-            !source["pvc"].is_null()
+            !source["pvc"].is_null() || !source["snapshot"].is_null()
         }
         (Value::Null, reference) => {
             source_ref(reference, out);
@@ -214,12 +212,22 @@ fn one_source(spec: &Value, source: &Value, namespace: &str, out: &mut Vec<Cause
             }
         }
         "snapshot" => {
-            let message = format!("spec.source.snapshot is not supported: {NO_SNAPSHOT}");
-            out.push(Cause::new(
-                Reason::NotSupported,
-                "spec.source.snapshot",
-                message,
-            ));
+            let (from, snapshot) = (text(&at["namespace"]), text(&at["name"]));
+            if snapshot.is_empty() || from.is_empty() {
+                out.push(invalid(
+                    "spec.source.Snapshot",
+                    "spec.source.Snapshot source Snapshot is not valid",
+                ));
+            } else if from != namespace {
+                let message = format!(
+                    "spec.source.snapshot.namespace is not supported: expected {namespace}, the DataVolume's own, found {from}; snapshots are restored in their own namespace"
+                );
+                out.push(Cause::new(
+                    Reason::NotSupported,
+                    "spec.source.snapshot.namespace",
+                    message,
+                ));
+            }
         }
         _ => {}
     }

@@ -63,9 +63,9 @@ fn what_does_not_work_is_refused_with_field_and_reason() {
         ),
         (json!({"vddk": {}}), "spec.source.vddk", "VMware"),
         (
-            json!({"snapshot": {"namespace": "ns", "name": "s"}}),
-            "spec.source.snapshot",
-            "restore",
+            json!({"snapshot": {"namespace": "other", "name": "s"}}),
+            "spec.source.snapshot.namespace",
+            "own namespace",
         ),
         (
             json!({"pvc": {"namespace": "other", "name": "g"}}),
@@ -252,7 +252,7 @@ fn there_is_one_cdi_and_it_stays_while_it_is_needed() {
 fn a_data_source_stands_for_one_thing_that_can_be_cloned() {
     for (source, allowed) in [
         (json!({"pvc": {"namespace": "ns", "name": "g"}}), true),
-        (json!({"snapshot": {"namespace": "ns", "name": "g"}}), false),
+        (json!({"snapshot": {"namespace": "ns", "name": "g"}}), true),
         (
             json!({"dataSource": {"namespace": "ns", "name": "other"}}),
             true,
@@ -332,7 +332,7 @@ fn volume_sources_are_looked_at_like_those_of_data_volumes() {
     assert!(
         clone("VolumeSnapshot")
             .message
-            .contains("restore the snapshot")
+            .contains("with a DataVolume")
     );
 }
 

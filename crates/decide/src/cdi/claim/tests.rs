@@ -217,14 +217,20 @@ fn a_data_source_leads_to_a_claim_over_one_step() {
         "two" => Some(&two),
         _ => None,
     };
-    assert_eq!(claim_of("ns", "claim", lookup).unwrap().name, "golden");
-    assert_eq!(claim_of("ns", "one", lookup).unwrap().name, "golden");
     assert_eq!(
-        claim_of("ns", "two", lookup).unwrap_err().reason,
+        stands_for("ns", "claim", lookup).unwrap().pvc.unwrap().name,
+        "golden"
+    );
+    assert_eq!(
+        stands_for("ns", "one", lookup).unwrap().pvc.unwrap().name,
+        "golden"
+    );
+    assert_eq!(
+        stands_for("ns", "two", lookup).unwrap_err().reason,
         "MaxReferenceDepthReached"
     );
     assert_eq!(
-        claim_of("ns", "none", lookup).unwrap_err().reason,
+        stands_for("ns", "none", lookup).unwrap_err().reason,
         "NotFound"
     );
 }

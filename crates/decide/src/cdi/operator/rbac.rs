@@ -95,8 +95,22 @@ fn controller_rules() -> Vec<Value> {
         ),
         rule("networking.k8s.io", &["networkpolicies"], &all),
         rule("storage.k8s.io", &["storageclasses", "csidrivers"], &READ),
-        rule("snapshot.storage.k8s.io", &["volumesnapshots"], &all),
-        rule("snapshot.storage.k8s.io", &["volumesnapshotclasses"], &READ),
+        // Clones through snapshots: looked at when one is made, never watched.
+        rule(
+            "snapshot.storage.k8s.io",
+            &["volumesnapshots"],
+            &["get", "create", "delete"],
+        ),
+        rule(
+            "snapshot.storage.k8s.io",
+            &["volumesnapshotclasses"],
+            &["list"],
+        ),
+        rule(
+            "snapshot.storage.k8s.io",
+            &["volumesnapshotcontents"],
+            &["get"],
+        ),
         rule(
             GROUP,
             &[

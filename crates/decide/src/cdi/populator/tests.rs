@@ -16,6 +16,7 @@ fn cluster(provisioner: &str, waits: bool) -> Cluster {
     };
     Cluster {
         classes: [("c".to_owned(), class)].into(),
+        snapshot_classes: Some(Vec::new()),
         ..Cluster::default()
     }
 }
@@ -56,6 +57,8 @@ fn plan(
         source,
         prime,
         progress: Some(41.5),
+        original: None,
+        look: None,
     };
     let standing = decide(
         &view,

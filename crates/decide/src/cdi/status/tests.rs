@@ -33,6 +33,7 @@ fn told(old: Value, claim: Option<&PersistentVolumeClaim>) -> (DataVolumeStatus,
         adopted: false,
         waits: false,
         progress: None,
+        stage: None,
         cause: None,
     };
     status(&seen, Timestamp::UNIX_EPOCH)
@@ -172,6 +173,7 @@ fn times_move_only_with_what_they_date() {
         adopted: false,
         waits: false,
         progress: None,
+        stage: None,
         cause: None,
     };
     let later = Timestamp::from_second(1000).unwrap();
@@ -190,6 +192,7 @@ fn adopted_claims_are_done_when_they_are_bound() {
             adopted: true,
             waits: false,
             progress: None,
+            stage: None,
             cause: None,
         };
         assert_eq!(status(&seen, Timestamp::UNIX_EPOCH).0.phase, phase);
@@ -207,6 +210,7 @@ fn progress_has_two_decimals_and_never_goes_over() {
             adopted: false,
             waits: false,
             progress: Some(percent),
+            stage: None,
             cause: None,
         };
         let told = status(&seen, Timestamp::UNIX_EPOCH).0.progress;

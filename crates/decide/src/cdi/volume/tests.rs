@@ -16,6 +16,7 @@ fn cluster() -> Cluster {
     };
     Cluster {
         classes: [("local".to_owned(), class)].into(),
+        snapshot_classes: Some(Vec::new()),
         worker_image: "worker:1".to_owned(),
         namespace: "cdi".to_owned(),
         ..Cluster::default()
@@ -63,6 +64,7 @@ struct World {
     renew_at: Option<Timestamp>,
     /// Policy and service are there.
     ways: bool,
+    look: Option<Look>,
     cluster: Cluster,
 }
 
@@ -76,6 +78,7 @@ impl World {
             failure: None,
             renew_at: None,
             ways: true,
+            look: None,
             cluster: cluster(),
         }
     }
@@ -88,6 +91,7 @@ impl World {
             pod: self.pod.as_ref(),
             source: Ok(source),
             original: self.original.as_ref(),
+            look: self.look.as_ref(),
             population: None,
             progress: None,
             retrying: None,
@@ -112,6 +116,9 @@ impl World {
 fn name(op: &Op) -> String {
     match op {
         Op::CreateClaim(_) => "create claim".to_owned(),
+        Op::CreateClone { unused, .. } => format!("clone unused {unused}"),
+        Op::CreateSnapshot { unused, .. } => format!("snapshot unused {unused}"),
+        Op::PatchVolume(_) => "patch volume".to_owned(),
         Op::PatchClaim(_) => "patch claim".to_owned(),
         Op::Certify => "certify".to_owned(),
         Op::Rebind { volume, .. } => format!("rebind {volume}"),
@@ -294,6 +301,9 @@ fn a_clone_waits_for_its_original() {
         claim::build(&dv, dv.spec.source.as_ref(), Some(&original), &cluster()).unwrap();
     target.metadata.uid = Some("claim-uid".to_owned());
     let mut world = World::new(Some(dv), Some(target), None);
+    assert_eq!(world.ops(), ["patch volume"]);
+    world.dv.as_mut().unwrap().metadata.annotations =
+        Some([(note::CLONE_TYPE.to_owned(), "copy".to_owned())].into());
     assert_eq!(world.ops(), ["status Pending"]);
     world.original = Some(original.clone());
     assert_eq!(world.ops(), ["status Pending"]);
@@ -367,4 +377,252 @@ fn a_data_volume_that_leaves_gets_no_claim() {
     let mut dv = upload();
     dv.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
     assert_eq!(World::new(Some(dv), None, None).ops(), Vec::<String>::new());
+}
+
+/// A world with a class of a driver that clones as `strategy` says, and a full original.
+fn driver(strategy: &str) -> World {
+    let source = json!({"pvc": {"namespace": "ns", "name": "golden"}});
+    let mut world = World::new(Some(dv(source)), None, None);
+    let class = world.cluster.classes.get_mut("local").unwrap();
+    class.provisioner = "csi.example".to_owned();
+    class.waits = false;
+    class.expands = true;
+    class.clone_strategy = Some(strategy.to_owned());
+    let profile: api::cdi::StorageProfile = serde_json::from_value(json!({
+        "metadata": {"name": "local"}, "spec": {"claimPropertySets": [
+            {"accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem"},
+        ]},
+    }))
+    .unwrap();
+    world.cluster.profiles.insert("local".to_owned(), profile);
+    world.cluster.snapshot_classes = Some(vec![crate::cdi::strategy::SnapshotClass {
+        name: "snaps".to_owned(),
+        driver: "csi.example".to_owned(),
+        default: true,
+    }]);
+    world.look = Some(Look {
+        driver: Some("csi.example".to_owned()),
+        snapshot: None,
+    });
+    world.original = Some(
+        serde_json::from_value(json!({
+            "metadata": {"name": "golden", "namespace": "ns"},
+            "spec": {
+                "storageClassName": "local", "volumeMode": "Filesystem",
+                "resources": {"requests": {"storage": "1142278537"}},
+            },
+            "status": {"phase": "Bound", "capacity": {"storage": "1142278537"}},
+        }))
+        .unwrap(),
+    );
+    world
+}
+
+/// The claim that the plan makes.
+fn planned(world: &World) -> PersistentVolumeClaim {
+    let plan = world.plan();
+    let mut claims = plan.steps.into_iter().filter_map(|step| match step.op {
+        Op::CreateClaim(claim) | Op::CreateClone { claim, .. } => Some(*claim),
+        _ => None,
+    });
+    let mut claim = claims.next_back().unwrap();
+    claim.metadata.uid = Some("claim-uid".to_owned());
+    claim
+}
+
+#[test]
+fn a_drivers_clone_is_complete_when_it_is_bound_and_needs_no_pod() {
+    let mut world = driver("csi-clone");
+    assert_eq!(world.ops(), ["clone unused golden"]);
+    let mut claim = planned(&world);
+    claim.status = serde_json::from_value(json!({"phase": "Pending"})).unwrap();
+    world.claim = Some(claim);
+    assert_eq!(world.ops(), ["patch volume"]);
+    let dv = world.dv.as_mut().unwrap();
+    dv.metadata.annotations = Some([(note::CLONE_TYPE.to_owned(), "csi-clone".to_owned())].into());
+    let Op::PatchStatus(status) = &world.plan().steps[0].op else {
+        panic!("{:?}", world.plan());
+    };
+    assert_eq!(status["status"]["phase"], "CSICloneInProgress");
+    let claim = world.claim.as_mut().unwrap();
+    claim.status = serde_json::from_value(json!({"phase": "Bound"})).unwrap();
+    let plan = world.plan();
+    let Op::PatchClaim(patch) = &plan.steps[0].op else {
+        panic!("{plan:?}");
+    };
+    assert_eq!(
+        patch["metadata"]["annotations"][note::POD_PHASE],
+        "Succeeded"
+    );
+    let notes = claim_notes(&mut world);
+    notes.insert(note::POD_PHASE.to_owned(), "Succeeded".to_owned());
+    let Op::PatchStatus(status) = &world.plan().steps[0].op else {
+        panic!("{:?}", world.plan());
+    };
+    assert_eq!(status["status"]["phase"], "Succeeded");
+}
+
+fn claim_notes(world: &mut World) -> &mut std::collections::BTreeMap<String, String> {
+    let claim = world.claim.as_mut().unwrap();
+    claim.metadata.annotations.as_mut().unwrap()
+}
+
+#[test]
+fn a_clone_through_a_snapshot_leaves_none() {
+    let mut world = driver("snapshot");
+    assert_eq!(world.ops(), ["snapshot unused golden"]);
+    let snapshot = |ready| smart::Snapshot {
+        ready,
+        size: 1 << 31,
+        ..smart::Snapshot::default()
+    };
+    world.look.as_mut().unwrap().snapshot = Some(snapshot(false));
+    let plan = world.plan();
+    let Op::PatchStatus(status) = &plan.steps[0].op else {
+        panic!("{plan:?}");
+    };
+    assert_eq!(status["status"]["phase"], "SnapshotForSmartCloneInProgress");
+    assert!(plan.requeue.is_some());
+    world.look.as_mut().unwrap().snapshot = Some(snapshot(true));
+    assert_eq!(world.ops(), ["create claim"]);
+    let mut claim = planned(&world);
+    let spec = claim.spec.as_ref().unwrap();
+    assert_eq!(
+        spec.data_source.as_ref().unwrap().name,
+        "tmp-snapshot-dv-uid"
+    );
+    assert_eq!(requested_bytes(spec), 1 << 31);
+    claim.status = serde_json::from_value(json!({"phase": "Bound"})).unwrap();
+    world.claim = Some(claim);
+    // The snapshot goes before the claim forgets it, and before anybody hears of success.
+    assert_eq!(world.ops(), ["delete VolumeSnapshot", "patch claim"]);
+    claim_notes(&mut world).remove(note::TEMPORARY_SOURCE);
+    assert_eq!(world.ops(), ["patch claim"]);
+}
+
+fn requested_bytes(spec: &k8s_openapi::api::core::v1::PersistentVolumeClaimSpec) -> u64 {
+    crate::cdi::size::requested(spec).unwrap()
+}
+
+#[test]
+fn a_drivers_clone_gets_a_pod_when_it_waits_for_one_or_its_image_is_to_grow() {
+    let mut world = driver("csi-clone");
+    world.cluster.classes.get_mut("local").unwrap().waits = true;
+    let mut claim = planned(&world);
+    claim.status = serde_json::from_value(json!({"phase": "Pending"})).unwrap();
+    world.claim = Some(claim);
+    assert_eq!(world.ops(), ["create prep-claim-uid"]);
+
+    let mut world = driver("csi-clone");
+    let resources = &mut world
+        .dv
+        .as_mut()
+        .unwrap()
+        .spec
+        .storage
+        .as_mut()
+        .unwrap()
+        .resources;
+    *resources = serde_json::from_value(json!({"requests": {"storage": "2Gi"}})).unwrap();
+    let mut claim = planned(&world);
+    claim.status = serde_json::from_value(json!({"phase": "Bound"})).unwrap();
+    world.claim = Some(claim);
+    assert_eq!(world.ops(), ["create prep-claim-uid"]);
+}
+
+#[test]
+fn storage_is_looked_at_and_the_original_full_before_anything_is_cloned() {
+    let mut world = driver("csi-clone");
+    let look = world.look.take();
+    assert_eq!(world.ops(), ["status Pending"]);
+    world.look = look;
+    world.original.as_mut().unwrap().status = None;
+    assert_eq!(world.ops(), ["status Pending"]);
+    // A copy can be asked for before its original is full.
+    let mut world = driver("copy");
+    world.original.as_mut().unwrap().status = None;
+    world.look = None;
+    assert_eq!(world.ops(), ["create claim"]);
+}
+
+#[test]
+fn what_falls_back_tells_why() {
+    let mut world = driver("csi-clone");
+    world.look.as_mut().unwrap().driver = None;
+    let plan = world.plan();
+    assert_eq!(
+        plan.steps[0].done.as_ref().unwrap().reason,
+        "IncompatibleProvisioners"
+    );
+    let notes = planned(&world).metadata.annotations.unwrap();
+    assert_eq!(notes[note::CLONE_TYPE], "copy");
+    assert_eq!(notes[note::CLONE_FALLBACK], "Provisioners are incompatible");
+    assert_eq!(notes[note::CLONE_REQUEST], "ns/golden");
+}
+
+#[test]
+fn a_snapshot_is_restored_or_copied_from_a_claim_that_goes_afterwards() {
+    let mut world = driver("snapshot");
+    let source = json!({"snapshot": {"namespace": "ns", "name": "snap"}});
+    world.dv = Some(dv(source));
+    world.original = None;
+    world.look = Some(Look::default());
+    let plan = world.plan();
+    let Op::PatchStatus(status) = &plan.steps[0].op else {
+        panic!("{plan:?}");
+    };
+    let bound = &status["status"]["conditions"][0];
+    assert_eq!(bound["reason"], "CloneWithoutSource");
+    assert!(plan.requeue.is_some());
+    let mut snapshot = smart::Snapshot {
+        driver: Some("csi.example".to_owned()),
+        size: 1 << 30,
+        ..smart::Snapshot::default()
+    };
+    world.look.as_mut().unwrap().snapshot = Some(snapshot.clone());
+    assert_eq!(world.ops(), ["status Pending"]);
+    snapshot.ready = true;
+    world.look.as_mut().unwrap().snapshot = Some(snapshot.clone());
+    let claim = planned(&world);
+    let source = claim.spec.unwrap().data_source.unwrap();
+    assert_eq!(
+        (source.kind.as_str(), source.name.as_str()),
+        ("VolumeSnapshot", "snap")
+    );
+    assert!(
+        !claim
+            .metadata
+            .annotations
+            .unwrap()
+            .contains_key(note::TEMPORARY_SOURCE)
+    );
+
+    snapshot.block = true;
+    world.look.as_mut().unwrap().snapshot = Some(snapshot);
+    let dv = world.dv.as_mut().unwrap();
+    dv.spec.storage.as_mut().unwrap().volume_mode = Some("Filesystem".to_owned());
+    assert_eq!(world.ops(), ["create claim", "create claim"]);
+    let mut claim = planned(&world);
+    let notes = claim.metadata.annotations.as_mut().unwrap();
+    assert_eq!(notes[note::CLONE_REQUEST], "ns/tmp-source-pvc-dv-uid");
+    notes.insert(note::POD_PHASE.to_owned(), "Succeeded".to_owned());
+    claim.status = serde_json::from_value(json!({"phase": "Bound"})).unwrap();
+    world.claim = Some(claim);
+    assert_eq!(world.ops(), ["delete PersistentVolumeClaim", "patch claim"]);
+}
+
+#[test]
+fn nothing_but_what_is_temporary_is_deleted_for_an_annotation() {
+    let mut world = driver("csi-clone");
+    let mut claim = planned(&world);
+    claim.status = serde_json::from_value(json!({"phase": "Bound"})).unwrap();
+    world.claim = Some(claim);
+    for what in [
+        "VolumeSnapshot/backup",
+        "PersistentVolumeClaim/golden",
+        "Secret/tmp-snapshot-1",
+    ] {
+        claim_notes(&mut world).insert(note::TEMPORARY_SOURCE.to_owned(), what.to_owned());
+        assert_eq!(world.ops(), ["patch claim"], "{what}");
+    }
 }
