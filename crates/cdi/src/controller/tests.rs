@@ -319,7 +319,7 @@ async fn a_volume_goes_from_the_prime_to_the_claim_and_from_nobody_else() {
     for (owner, outcome, patches) in [
         ("prime", Outcome::Settled, 1),
         ("claim", Outcome::Settled, 0),
-        ("stranger", Outcome::Progress, 0),
+        ("stranger", Outcome::Told, 0),
     ] {
         let (actor, asked) = rebinding(owner);
         let mut plan = decide::plan::Plan::default();
