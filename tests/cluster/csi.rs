@@ -22,7 +22,7 @@ fn apply(object: &Value) {
 }
 
 /// A driver with its sidecars, and the classes of its storage.
-struct Driver {
+pub(crate) struct Driver {
     /// Of the driver and all that is made for it.
     name: String,
     definitions: String,
@@ -32,7 +32,7 @@ struct Driver {
 }
 
 impl Driver {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let build = concat!(env!("CARGO_MANIFEST_DIR"), "/third_party/build");
         let cache =
             std::env::var("EDGEVIRT_CACHE").unwrap_or_else(|_| "/var/cache/edgevirt".into());
@@ -145,7 +145,7 @@ impl Driver {
         }));
     }
 
-    fn class_name(&self, prefix: &str) -> String {
+    pub(crate) fn class_name(&self, prefix: &str) -> String {
         format!("{prefix}{}", self.name)
     }
 
@@ -219,7 +219,7 @@ impl Drop for Driver {
 }
 
 /// A DataVolume of storage class `class`.
-fn volume(name: &str, source: &Value, class: &str, size: &str) -> Value {
+pub(crate) fn volume(name: &str, source: &Value, class: &str, size: &str) -> Value {
     json!({
         "apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "DataVolume", "metadata": {"name": name},
         "spec": {
@@ -233,7 +233,7 @@ fn volume(name: &str, source: &Value, class: &str, size: &str) -> Value {
 }
 
 /// Waits for a clone; it was made as `how`, for the reason `fallback` if that is a copy.
-fn cloned(ns: &Namespace, name: &str, bytes: &[u8], how: &str, fallback: &Value) {
+pub(crate) fn cloned(ns: &Namespace, name: &str, bytes: &[u8], how: &str, fallback: &Value) {
     succeeds(ns, name);
     holds(ns, name, bytes);
     for kind in ["dv", "pvc"] {
@@ -250,7 +250,7 @@ fn cloned(ns: &Namespace, name: &str, bytes: &[u8], how: &str, fallback: &Value)
 }
 
 /// What clones are made through is gone.
-fn nothing_temporary(ns: &Namespace, user: &[&str]) {
+pub(crate) fn nothing_temporary(ns: &Namespace, user: &[&str]) {
     eventually("nothing temporary is left", || {
         let left = ns
             .kubectl(&[

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use testkit::{Background, Namespace, eventually, kubectl, virtctl_program};
 
+use crate::csi;
 use crate::datavolumes::{create, holds, http, no_workers, random, succeeds};
 use crate::fixtures::path;
 use crate::web::{Files, Reply};
@@ -202,4 +204,38 @@ fn an_upload_survives_its_server_and_the_proxy() {
     succeeds(&ns, &name);
     holds(&ns, &name, &disk);
     no_workers(&ns);
+}
+
+#[test]
+fn clones_by_the_storage_survive_the_controller_and_leave_nothing() {
+    let driver = csi::Driver::start();
+    let (class, later) = (driver.class_name(""), driver.class_name("later-"));
+    let ns = Namespace::new("kills-csi");
+    let image = random(3 << 20);
+    let web = Files::default().file("golden.img", image.clone()).serve();
+    let source = json!({"http": {"url": web.url("golden.img")}});
+    create(&ns, &csi::volume("golden", &source, &class, "16Mi"));
+    succeeds(&ns, "golden");
+    let golden = json!({"pvc": {"namespace": ns.name(), "name": "golden"}});
+    // Killed sooner and later after it was asked, so that it is hit at different steps.
+    for (at, wait) in [100, 400, 900, 1600].into_iter().enumerate() {
+        create(
+            &ns,
+            &csi::volume(&format!("snapshot-{at}"), &golden, &class, "16Mi"),
+        );
+        create(
+            &ns,
+            &csi::volume(&format!("driver-{at}"), &golden, &later, "24Mi"),
+        );
+        std::thread::sleep(Duration::from_millis(wait));
+        kill_component("cdi-deployment");
+        again("cdi-deployment");
+    }
+    for at in 0..4 {
+        for (what, how) in [("snapshot", "snapshot"), ("driver", "csi-clone")] {
+            csi::cloned(&ns, &format!("{what}-{at}"), &image, how, &Value::Null);
+        }
+    }
+    csi::nothing_temporary(&ns, &[]);
+    drop(ns);
 }

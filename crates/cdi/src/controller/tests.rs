@@ -431,3 +431,90 @@ fn an_upload_wakes_when_its_policy_or_service_is_taken_away() {
         [Key::Volume(name())]
     );
 }
+
+/// A DataVolume `disk` that is a clone of claim `golden`, and that claim.
+fn clone_of_golden() -> (DataVolume, PersistentVolumeClaim) {
+    let mut dv = dv();
+    dv.spec.source =
+        serde_json::from_value(json!({"pvc": {"namespace": "ns", "name": "golden"}})).unwrap();
+    let golden = serde_json::from_value(json!({
+        "metadata": {"name": "golden", "namespace": "ns", "uid": "golden-uid"},
+        "spec": {"volumeName": "pv-1", "resources": {"requests": {"storage": "1Gi"}}},
+        "status": {"phase": "Bound"},
+    }))
+    .unwrap();
+    (dv, golden)
+}
+
+#[test]
+fn storage_is_looked_at_only_for_a_clone_that_is_to_be_made() {
+    let mut world = world();
+    world.put(dv());
+    assert_eq!(world.wants(&name()), None);
+    let (mut clone, golden) = clone_of_golden();
+    clone.metadata.resource_version = Some("2".to_owned());
+    world.put(clone.clone());
+    assert_eq!(world.wants(&name()), None, "there is nothing to clone yet");
+    world.put(golden);
+    let want = world.wants(&name()).unwrap();
+    assert_eq!(want.volume.as_deref(), Some("pv-1"));
+    assert_eq!(want.snapshot.name, "tmp-snapshot-dv-uid");
+    // Nobody knows yet whether there are classes of snapshots; then there are none.
+    assert!(!world.restores(&want));
+    assert_eq!(
+        world.set_snapshot_classes(Vec::new()),
+        [Key::Class("local".to_owned())]
+    );
+    assert!(world.set_snapshot_classes(Vec::new()).is_empty());
+    clone.spec.source =
+        serde_json::from_value(json!({"snapshot": {"namespace": "elsewhere", "name": "s"}})).ok();
+    clone.metadata.resource_version = Some("3".to_owned());
+    world.put(clone.clone());
+    assert_eq!(
+        world.wants(&name()),
+        None,
+        "another namespace's are not looked at"
+    );
+    clone.spec.source =
+        serde_json::from_value(json!({"snapshot": {"namespace": "ns", "name": "s"}})).ok();
+    clone.metadata.resource_version = Some("4".to_owned());
+    world.put(clone);
+    let want = world.wants(&name()).unwrap();
+    assert!(world.restores(&want));
+    let claim: PersistentVolumeClaim = serde_json::from_value(json!({
+        "metadata": {"name": "disk", "namespace": "ns", "uid": "claim-uid"}, "spec": {},
+    }))
+    .unwrap();
+    world.put(claim);
+    assert_eq!(world.wants(&name()), None, "it was made");
+}
+
+#[tokio::test]
+async fn a_step_that_fails_ends_its_plan() {
+    let bench = bench(Some(("volumesnapshots", 403, "no")));
+    let (dv, golden) = clone_of_golden();
+    let mut world = bench.world.borrow_mut();
+    let mut dv = dv;
+    dv.metadata.resource_version = Some("2".to_owned());
+    world.put(dv);
+    world.put(golden);
+    drop(world);
+    let step = decide::plan::Step {
+        op: Op::CreateSnapshot {
+            object: json!({"metadata": {"name": "tmp-snapshot-dv-uid"}}),
+            unused: "golden".to_owned(),
+        },
+        done: None,
+        failed: Some("ErrUnableToClone"),
+    };
+    assert_eq!(bench.actor.volume(&name(), step).await, Outcome::Told);
+    let asked = bench.asked.lock().unwrap();
+    let lines: Vec<&str> = asked.iter().map(|(line, _)| line.as_str()).collect();
+    assert_eq!(
+        lines[..2],
+        [
+            "GET /api/v1/namespaces/ns/pods",
+            "POST /apis/snapshot.storage.k8s.io/v1/namespaces/ns/volumesnapshots"
+        ]
+    );
+}

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use api::cdi::names::CLAIM_UID_LABEL;
 use api::cdi::{
-    CDI, DataSource, DataSourceSource, DataVolume, StorageProfile, VolumeCloneSource,
+    CDI, ClaimSource, DataSource, DataSourceSource, DataVolume, StorageProfile, VolumeCloneSource,
     VolumeImportSource, VolumeUploadSource,
 };
 use decide::cdi::claim::{Refusal, source, stands_for};
@@ -444,12 +444,6 @@ impl World {
 
     /// What is to be looked at before a clone is made, if one is to be.
     pub(super) fn wants(&self, name: &Name) -> Option<Want> {
-        if self.cluster.clone_strategy.as_deref() == Some("copy") {
-            let dv = self.volumes.get(name)?;
-            source(dv, |namespace, name| self.find_source(namespace, name))
-                .ok()??
-                .snapshot?;
-        }
         if let Some(claim) = self.claims.get(name) {
             return self.wants_prime(name, claim);
         }
@@ -463,13 +457,14 @@ impl World {
             return None;
         }
         let from = source(dv, |namespace, name| self.find_source(namespace, name)).ok()??;
-        if let Some(snapshot) = from.snapshot {
+        let own = |from: &ClaimSource| from.namespace == name.namespace;
+        if let Some(snapshot) = from.snapshot.filter(own) {
             return Some(Want {
                 snapshot: Name::new(&snapshot.namespace, &snapshot.name),
                 ..Want::default()
             });
         }
-        let from = from.pvc.filter(|from| from.namespace == name.namespace)?;
+        let from = from.pvc.filter(own)?;
         let spec = &dv.spec;
         let class = match (&spec.pvc, &spec.storage) {
             (Some(pvc), _) => pvc.storage_class_name.clone(),

@@ -11,7 +11,7 @@
 mod tests;
 
 use api::cdi::names::annotations as note;
-use api::cdi::{DataVolume, DataVolumeSource};
+use api::cdi::{ClaimSource, DataVolume, DataVolumeSource};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -237,7 +237,11 @@ fn make_claim(
         Ok(source) => source.as_ref(),
         Err(refusal) => return story.refuse(refusal.reason, refusal.message.clone()),
     };
-    let snapshot = source.and_then(|source| source.snapshot.as_ref());
+    // One of another namespace is nothing to look for: it is refused below.
+    let own = |from: &&ClaimSource| Some(&from.namespace) == dv.metadata.namespace.as_ref();
+    let snapshot = source
+        .and_then(|source| source.snapshot.as_ref())
+        .filter(own);
     let stand_in = match snapshot.map(|from| smart::stand_in(from, seen.look, seen.cluster)) {
         None => None,
         Some(Ok(claim)) => Some(claim),
