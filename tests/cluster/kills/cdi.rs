@@ -218,7 +218,7 @@ fn clones_by_the_storage_survive_the_controller_and_leave_nothing() {
     succeeds(&ns, "golden");
     let golden = json!({"pvc": {"namespace": ns.name(), "name": "golden"}});
     // Killed sooner and later after it was asked, so that it is hit at different steps.
-    for (at, wait) in [100, 400, 900, 1600].into_iter().enumerate() {
+    for (at, wait) in [100, 500, 1200].into_iter().enumerate() {
         create(
             &ns,
             &csi::volume(&format!("snapshot-{at}"), &golden, &class, "16Mi"),
@@ -231,7 +231,7 @@ fn clones_by_the_storage_survive_the_controller_and_leave_nothing() {
         kill_component("cdi-deployment");
         again("cdi-deployment");
     }
-    for at in 0..4 {
+    for at in 0..3 {
         for (what, how) in [("snapshot", "snapshot"), ("driver", "csi-clone")] {
             csi::cloned(&ns, &format!("{what}-{at}"), &image, how, &Value::Null);
         }

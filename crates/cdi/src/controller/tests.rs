@@ -493,12 +493,10 @@ fn storage_is_looked_at_only_for_a_clone_that_is_to_be_made() {
 async fn a_step_that_fails_ends_its_plan() {
     let bench = bench(Some(("volumesnapshots", 403, "no")));
     let (dv, golden) = clone_of_golden();
-    let mut world = bench.world.borrow_mut();
     let mut dv = dv;
     dv.metadata.resource_version = Some("2".to_owned());
-    world.put(dv);
-    world.put(golden);
-    drop(world);
+    bench.world.borrow_mut().put(dv);
+    bench.world.borrow_mut().put(golden);
     let step = decide::plan::Step {
         op: Op::CreateSnapshot {
             object: json!({"metadata": {"name": "tmp-snapshot-dv-uid"}}),
