@@ -5,6 +5,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod control_plane;
+mod crons;
 mod csi;
 mod datavolumes;
 mod doctor;

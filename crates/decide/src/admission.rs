@@ -26,6 +26,7 @@ mod json;
 pub mod kubevirt;
 mod metadata;
 mod names;
+pub(crate) use names::dns_subdomain;
 mod quantity;
 mod review;
 mod spec;

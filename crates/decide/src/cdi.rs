@@ -12,6 +12,7 @@
 pub mod admission;
 pub mod claim;
 pub mod cluster;
+pub mod cron;
 pub mod datasource;
 pub mod operator;
 pub mod populator;

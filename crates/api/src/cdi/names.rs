@@ -55,6 +55,8 @@ pub const UPLOAD_SERVER: &str = "cdi-upload-server";
 pub const CLONER: &str = "cdi-clone-source";
 /// Value of [`COMPONENT_LABEL`] on pods that get a clone's claim ready.
 pub const PREPARER: &str = "cdi-populator-prep";
+/// Value of [`COMPONENT_LABEL`] on pods that look at a DataImportCron's source.
+pub const POLLER: &str = "cdi-poller";
 /// Label of a service and the pod behind it: the pod's name.
 pub const SERVICE_LABEL: &str = "cdi.kubevirt.io/storage.uploadTarget";
 /// Label of a claim whose gaps a storage profile shall fill: `true`.
@@ -68,6 +70,8 @@ pub const CLAIM_UID_LABEL: &str = "edgevirt.local/claim-uid";
 pub const NO_BACKUP_LABEL: &str = "velero.io/exclude-from-backup";
 /// Label of a DataVolume, its claim and DataSource: the cron that made them.
 pub const DATA_IMPORT_CRON_LABEL: &str = "cdi.kubevirt.io/dataImportCron";
+/// Label of a pod that looks at a source, edgevirt's own: uid of the DataImportCron.
+pub const CRON_UID_LABEL: &str = "edgevirt.local/cron-uid";
 /// Finalizer that keeps a DataImportCron until its imports are dealt with.
 pub const DATA_IMPORT_CRON_FINALIZER: &str = "cdi.kubevirt.io/dataImportCronFinalizer";
 /// Field manager of the controllers' server-side applies.
@@ -135,6 +139,14 @@ pub mod annotations {
     pub const SECRET_EXTRA_HEADERS: &str = "cdi.kubevirt.io/storage.import.secretExtraHeaders";
     /// How a registry's image is fetched: `pod`.
     pub const REGISTRY_METHOD: &str = "cdi.kubevirt.io/storage.import.registryImportMethod";
+    /// Digest of the image that a DataImportCron is to import next.
+    pub const DESIRED_DIGEST: &str = "cdi.kubevirt.io/storage.import.sourceDesiredDigest";
+    /// When a DataImportCron's source was last looked at.
+    pub const LAST_CRON_TIME: &str = "cdi.kubevirt.io/storage.import.lastCronTime";
+    /// When an import of a DataImportCron last became the newest.
+    pub const LAST_USE: &str = "cdi.kubevirt.io/storage.import.lastUseTime";
+    /// Digest of what a CronJob was rendered as, edgevirt's own.
+    pub const RENDERED: &str = "edgevirt.local/rendered";
     /// Why an import can never succeed.
     pub const FATAL_ERROR: &str = "cdi.kubevirt.io/storage.import.fatalError";
     /// Name of the DataVolume a claim was filled for by somebody else.

@@ -57,7 +57,7 @@ enum Done {
 }
 
 /// Deletes only the object of this uid.
-fn only(uid: String) -> DeleteParams {
+pub(super) fn only(uid: String) -> DeleteParams {
     DeleteParams {
         preconditions: Some(Preconditions {
             uid: Some(uid),
@@ -111,7 +111,7 @@ impl Problem {
 /// Writes to the API server, and keeps what it answers.
 pub(super) struct Actor {
     client: Client,
-    world: Rc<RefCell<World>>,
+    pub(super) world: Rc<RefCell<World>>,
     queue: WorkQueue<Key>,
     recorder: Recorder,
     certificates: PathBuf,
@@ -547,21 +547,21 @@ impl Actor {
         }
     }
 
-    fn keep<K: super::world::Kept>(&self, object: K) {
+    pub(super) fn keep<K: super::world::Kept>(&self, object: K) {
         let keys = self.world.borrow_mut().put(object);
         for key in keys {
             self.queue.add(key);
         }
     }
 
-    fn api<K>(&self, name: &Name) -> Api<K>
+    pub(super) fn api<K>(&self, name: &Name) -> Api<K>
     where
         K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
     {
         Api::namespaced(self.client.clone(), &name.namespace)
     }
 
-    fn applier(&self, manager: &str) -> Applier {
+    pub(super) fn applier(&self, manager: &str) -> Applier {
         Applier::new(self.client.clone(), manager)
     }
 
@@ -582,6 +582,10 @@ impl Actor {
             uid: meta.uid.clone(),
             ..ObjectReference::default()
         };
+        self.write_event(object, event);
+    }
+
+    pub(super) fn write_event(&self, object: ObjectReference, event: Event) {
         let recorder = self.recorder.clone();
         tokio::spawn(async move {
             let type_ = if event.warning {

@@ -11,6 +11,7 @@
 //! workers is asked for, every two seconds, while they work.
 
 mod act;
+mod cron;
 mod measure;
 mod run;
 mod storage;

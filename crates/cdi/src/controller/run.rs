@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use api::cdi::names::CLAIM_UID_LABEL;
 use api::cdi::{
-    CDI, DataSource, DataVolume, StorageProfile, VolumeCloneSource, VolumeImportSource,
-    VolumeUploadSource,
+    CDI, DataImportCron, DataSource, DataVolume, StorageProfile, VolumeCloneSource,
+    VolumeImportSource, VolumeUploadSource,
 };
 use decide::cdi::cluster::Class;
 use futures::stream::{BoxStream, FuturesUnordered, SelectAll, StreamExt};
@@ -21,6 +21,7 @@ use kube_kit::watch::{Event, Selector, watch, watch_metadata};
 
 use super::Options;
 use super::act::{Actor, Outcome};
+use super::cron::{self, Looking, Schedule};
 use super::ways::{self, Door, Policy};
 use super::world::{Kept, Key, Name, World};
 
@@ -44,10 +45,13 @@ enum Seen {
     Cdi(Box<Event<CDI>>),
     Policies(Event<Policy>),
     Services(Event<Door>),
+    Crons(Box<Event<DataImportCron>>),
+    Schedules(Box<Event<Schedule>>),
+    Looking(Box<Event<Looking>>),
 }
 
 /// Kinds that are watched; all their first lists must have come.
-const KINDS: u32 = 12;
+const KINDS: u32 = 15;
 
 /// The working part of the leader.
 pub(super) struct Controller {
@@ -138,6 +142,15 @@ impl Controller {
             watch_metadata(client(), &ways::services())
                 .map(Seen::Services)
                 .boxed(),
+            watch(client(), &all)
+                .map(|event| Seen::Crons(Box::new(event)))
+                .boxed(),
+            cron::schedules(client())
+                .map(|event| Seen::Schedules(Box::new(event)))
+                .boxed(),
+            cron::looking(client())
+                .map(|event| Seen::Looking(Box::new(event)))
+                .boxed(),
         ])
     }
 
@@ -151,6 +164,9 @@ impl Controller {
             Seen::Imports(event) => kept(&mut world, *event, 7, lists),
             Seen::Uploads(event) => kept(&mut world, *event, 8, lists),
             Seen::Clones(event) => kept(&mut world, *event, 9, lists),
+            Seen::Crons(event) => kept(&mut world, *event, 12, lists),
+            Seen::Schedules(event) => kept(&mut world, *event, 13, lists),
+            Seen::Looking(event) => kept(&mut world, *event, 14, lists),
             Seen::Classes(event) => match *event {
                 Event::Restarted(all) => {
                     *lists |= 1 << 4;
@@ -205,6 +221,7 @@ impl Controller {
                     Key::Volume(name) => volume(&world, &actor, &queue, &key, name).await,
                     Key::Source(name) => actor.source(name).await,
                     Key::Class(name) => actor.class(name).await,
+                    Key::Cron(name) => actor.cron(name).await,
                 };
                 if !matches!(outcome, Outcome::Progress | Outcome::Told) {
                     break;

@@ -21,6 +21,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::act::VALID;
+use super::cron::{self, Crons};
 use super::measure::Told;
 use super::storage::Want;
 use super::ways::Ways;
@@ -57,13 +58,16 @@ pub(super) enum Key {
     Source(Name),
     /// A storage class.
     Class(String),
+    /// A DataImportCron.
+    Cron(Name),
 }
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct World {
     pub(super) cluster: Cluster,
-    volumes: HashMap<Name, DataVolume>,
+    pub(super) crons: Crons,
+    pub(super) volumes: HashMap<Name, DataVolume>,
     claims: HashMap<Name, PersistentVolumeClaim>,
     /// Worker pods by their names.
     pods: HashMap<Name, Pod>,
@@ -102,8 +106,10 @@ impl Kept for DataVolume {
         &mut world.volumes
     }
 
-    fn keys(_: &World, _: &Self, name: &Name) -> Vec<Key> {
-        vec![Key::Volume(name.clone())]
+    fn keys(_: &World, dv: &Self, name: &Name) -> Vec<Key> {
+        let mut keys = vec![Key::Volume(name.clone())];
+        keys.extend(cron::labelled(&dv.metadata));
+        keys
     }
 }
 
@@ -170,8 +176,9 @@ impl Kept for DataSource {
         &mut world.sources
     }
 
-    fn keys(world: &World, _: &Self, _: &Name) -> Vec<Key> {
+    fn keys(world: &World, _: &Self, name: &Name) -> Vec<Key> {
         let mut keys: Vec<Key> = world.sources.keys().cloned().map(Key::Source).collect();
+        keys.extend(world.crons.managing(&name.namespace, &name.name));
         keys.extend(world.without_claim(|dv| dv.spec.source_ref.is_some()));
         keys
     }
@@ -316,6 +323,7 @@ impl World {
         self.cluster.pull_policy = spec.image_pull_policy;
         let mut keys = self.all_classes();
         keys.extend(self.claims.keys().cloned().map(Key::Volume));
+        keys.extend(self.crons.keys());
         keys
     }
 

@@ -72,6 +72,7 @@ fn prepare(claim: &Claim) -> Result<Done> {
         message: COMPLETE,
         virtual_size: size,
         outcome: None,
+        digest: None,
     })
 }
 

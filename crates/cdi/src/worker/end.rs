@@ -14,6 +14,8 @@ pub(super) struct Done {
     pub(super) virtual_size: u64,
     /// None for archives.
     pub(super) outcome: Option<Outcome>,
+    /// Of the image that was asked for, not imported.
+    pub(super) digest: Option<String>,
 }
 
 impl Done {
@@ -22,6 +24,7 @@ impl Done {
             message,
             virtual_size: outcome.virtual_size,
             outcome: Some(outcome),
+            digest: None,
         }
     }
 
@@ -30,6 +33,16 @@ impl Done {
             message,
             virtual_size: bytes,
             outcome: None,
+            digest: None,
+        }
+    }
+
+    pub(super) fn looked(message: &'static str, digest: String) -> Self {
+        Self {
+            message,
+            virtual_size: 0,
+            outcome: None,
+            digest: Some(digest),
         }
     }
 }
@@ -56,6 +69,9 @@ impl Ending {
                     "message": done.message,
                     "virtualSize": done.virtual_size,
                 });
+                if let Some(digest) = &done.digest {
+                    text = json!({ "message": done.message, "digest": digest });
+                }
                 if let Some(outcome) = &done.outcome {
                     text["format"] = json!(outcome.format.to_string());
                     text["size"] = json!(outcome.size);

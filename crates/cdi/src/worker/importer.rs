@@ -12,6 +12,7 @@ use kube_kit::args::Args;
 use super::Claim;
 use super::end::Done;
 use super::http_source::Remote;
+use super::progress::Progress;
 use super::registry::Image;
 use super::request::{Client, Credentials};
 use super::s3::{self, Signer};
@@ -125,7 +126,11 @@ impl Work {
         let outcome = match self.source {
             From::Blank => imaging::fill_blank(&target, &job)?,
             From::Registry => {
-                let image = Image::new(self.client(true, claim)?, &self.endpoint, self.insecure)?;
+                let image = Image::new(
+                    self.client(true, &claim.progress)?,
+                    &self.endpoint,
+                    self.insecure,
+                )?;
                 let stage = claim.stage(&target);
                 image.pull(&mut |reader, length| {
                     imaging::import_stream(reader, Some(length), &target, &stage, &job)
@@ -150,6 +155,19 @@ impl Work {
         Ok(Done::disk(COMPLETE, outcome))
     }
 
+    /// Digest of the image that the endpoint names now.
+    pub(super) fn look(self) -> Result<String> {
+        if self.source != From::Registry {
+            return Err(Error::Source(format!(
+                "expected source registry, whose images have digests, found {:?}",
+                self.source
+            )));
+        }
+        let nobody_asks = Arc::new(Progress::new(String::new(), None));
+        let client = self.client(true, &nobody_asks)?;
+        Image::new(client, &self.endpoint, self.insecure)?.look()
+    }
+
     fn archive(self, claim: &Claim, job: &imaging::Job<'_>) -> Result<Done> {
         match self.source {
             From::Http | From::S3 => {
@@ -172,11 +190,11 @@ impl Work {
                     self.endpoint
                 )));
             }
-            return Remote::open(self.client(true, claim)?, &self.endpoint);
+            return Remote::open(self.client(true, &claim.progress)?, &self.endpoint);
         }
         let url = s3::normal(&self.endpoint)?;
         // A redirect would need another signature.
-        let mut client = self.client(false, claim)?;
+        let mut client = self.client(false, &claim.progress)?;
         if let Some((access, secret)) = self.keys()? {
             let signer = Signer::new(access, secret, &url, self.region.clone());
             client.credentials = Credentials::Aws(signer);
@@ -184,12 +202,12 @@ impl Work {
         Remote::open(client, &url)
     }
 
-    fn client(&self, follow: bool, claim: &Claim) -> Result<Client> {
+    fn client(&self, follow: bool, progress: &Arc<Progress>) -> Result<Client> {
         let mut client = Client::new(
             self.ca.as_deref(),
             follow,
             self.backoff,
-            Arc::clone(&claim.progress),
+            Arc::clone(progress),
         )?;
         client.headers.clone_from(&self.headers);
         if self.source != From::S3

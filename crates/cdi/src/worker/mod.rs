@@ -13,6 +13,7 @@ mod cloner;
 mod end;
 mod http_source;
 mod importer;
+mod poll;
 mod progress;
 mod registry;
 mod request;
@@ -39,9 +40,13 @@ use progress::Progress;
 /// that their buffers (4 MiB each) stay small.
 const THREADS: usize = 3;
 
-/// cdi-importer: `args` without the program's name.
+/// cdi-importer: `args` without the program's name. With `poll` as the first it only asks
+/// for an image's digest.
 #[must_use]
-pub fn importer(args: Vec<OsString>) -> ExitCode {
+pub fn importer(mut args: Vec<OsString>) -> ExitCode {
+    if args.first().is_some_and(|first| first == "poll") {
+        return poll::main(args.split_off(1));
+    }
     start(
         "cdi-importer",
         args,

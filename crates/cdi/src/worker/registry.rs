@@ -100,6 +100,21 @@ impl Image {
         )))
     }
 
+    /// Digest of what the reference names now: a manifest or an index.
+    pub(super) fn look(mut self) -> Result<String> {
+        let version = self.reference.version().to_owned();
+        let bytes = self.bytes(&version)?;
+        // What is no manifest is nothing to import.
+        let document = read(&self.reference, &bytes)?;
+        if document.manifests.is_empty() && document.layers.is_empty() {
+            return Err(Error::Source(format!(
+                "{}: expected a manifest with layers, found none",
+                self.reference
+            )));
+        }
+        Ok(Digest::of(&bytes).to_string())
+    }
+
     fn manifest(&mut self) -> Result<Document> {
         let version = self.reference.version().to_owned();
         let document = self.document(&version)?;
@@ -126,8 +141,13 @@ impl Image {
         self.document(&entry.digest)
     }
 
-    /// A manifest, by tag or by digest; what comes by digest must have it.
     fn document(&mut self, version: &str) -> Result<Document> {
+        let bytes = self.bytes(version)?;
+        read(&self.reference, &bytes)
+    }
+
+    /// A manifest, by tag or by digest; what comes by digest must have it.
+    fn bytes(&mut self, version: &str) -> Result<Vec<u8>> {
         let url = format!("{}/manifests/{version}", self.base);
         let mut number = 0;
         let mut asked = false;
@@ -148,9 +168,7 @@ impl Image {
                                 "GET {url}: expected that digest, found {found}"
                             )));
                         }
-                        return serde_json::from_slice(&bytes).map_err(|error| {
-                            Error::Source(format!("GET {url}: expected a manifest: {error}"))
-                        });
+                        return Ok(bytes);
                     }
                     401 if !asked => {
                         asked = true;
@@ -241,6 +259,11 @@ impl Image {
         }
         Ok(outcome)
     }
+}
+
+fn read(reference: &Reference, bytes: &[u8]) -> Result<Document> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| Error::Source(format!("{reference}: expected a manifest: {error}")))
 }
 
 /// The one regular file under `disk/` of a layer, compressed or not.

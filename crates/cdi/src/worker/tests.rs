@@ -519,6 +519,7 @@ fn a_registrys_disk_is_found_and_its_digest_verified() {
             "{{\"schemaVersion\":2,\"layers\":[{{\"digest\":\"{digest}\",\"size\":{}}}]}}",
             layer.len()
         );
+        let wanted = manifest.clone();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let layer = layer.clone();
@@ -553,6 +554,22 @@ fn a_registrys_disk_is_found_and_its_digest_verified() {
         });
         let dir = tempfile::tempdir().unwrap();
         let endpoint = format!("docker://{address}/a/b:v1");
+        // What a cron asks is the manifest's digest, whatever the layers are.
+        let log = dir.path().join("look");
+        let look = [
+            "poll",
+            "--source",
+            "registry",
+            "--endpoint",
+            &endpoint,
+            "--insecure",
+        ];
+        let mut look: Vec<OsString> = look.map(OsString::from).into();
+        look.extend(["--termination-log".into(), log.clone().into()]);
+        assert_eq!(super::importer(look), ExitCode::SUCCESS);
+        let said: Value = serde_json::from_str(&std::fs::read_to_string(log).unwrap()).unwrap();
+        let expected = oci::Digest::of(wanted.as_bytes()).to_string();
+        assert_eq!(said["digest"], expected.as_str(), "{said}");
         let (good, end) = run(
             super::importer,
             dir.path(),

@@ -45,7 +45,7 @@ pub(super) fn dns_label(text: &str) -> Vec<String> {
 }
 
 /// What is wrong with `text` as an RFC 1123 subdomain; nothing when it is one.
-pub(super) fn dns_subdomain(text: &str) -> Vec<String> {
+pub(crate) fn dns_subdomain(text: &str) -> Vec<String> {
     let mut out = Vec::new();
     if text.len() > SUBDOMAIN_MAX {
         out.push(too_long(SUBDOMAIN_MAX));

@@ -7,6 +7,7 @@
 //! Source of rules, messages and paths: CDI pkg/apiserver/webhooks.
 
 pub mod claim;
+mod cron;
 mod datavolume;
 #[cfg(test)]
 mod tests;
@@ -17,16 +18,10 @@ use serde_json::Value;
 use crate::admission::{Cause, Operation, Reason, ReviewError, Verdict, unsupported_in};
 
 /// Kinds without a controller, and what to do instead.
-const NOT_SERVED: [(&str, &str); 2] = [
-    (
-        "DataImportCron",
-        "scheduled imports are not implemented yet; create a DataVolume for each import",
-    ),
-    (
-        "ObjectTransfer",
-        "moving claims between namespaces is not implemented yet; export and upload the disk",
-    ),
-];
+const NOT_SERVED: [(&str, &str); 1] = [(
+    "ObjectTransfer",
+    "moving claims between namespaces is not implemented yet; export and upload the disk",
+)];
 
 /// What the cluster holds that a verdict depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,15 +146,21 @@ pub fn validate(request: &Request, ctx: &Context) -> Verdict {
                 "Cannot update DataVolume Spec",
             ),
         ),
-        "VolumeImportSource" | "VolumeUploadSource" | "VolumeCloneSource" if !create => causes
-            .insert(
+        "DataImportCron" if create => {
+            causes.extend(cron::judge(&request.object, &request.namespace))
+        }
+        "DataImportCron" | "VolumeImportSource" | "VolumeUploadSource" | "VolumeCloneSource"
+            if !create =>
+        {
+            causes.insert(
                 0,
                 Cause::new(
                     Reason::Duplicate,
                     format!("{}.Spec", request.kind),
                     format!("Cannot update {} Spec", request.kind),
                 ),
-            ),
+            )
+        }
         "VolumeImportSource" => causes.extend(datavolume::import(&request.object)),
         "VolumeCloneSource" => causes.extend(clone_source(&request.object)),
         "DataSource" => causes.extend(data_source(&request.object, &request.namespace)),

@@ -28,6 +28,8 @@ pub struct LastWord {
     pub permanent: bool,
     /// SHA-256 of the raw image.
     pub sha256: Option<String>,
+    /// Digest of an image in a registry, which somebody asked for.
+    pub digest: Option<String>,
 }
 
 impl LastWord {

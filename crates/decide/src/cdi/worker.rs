@@ -564,7 +564,7 @@ impl Worker {
 }
 
 /// Whether the registry of a `docker://` URL is one to ask without TLS.
-fn insecure(endpoint: &str, cluster: &Cluster) -> bool {
+pub(super) fn insecure(endpoint: &str, cluster: &Cluster) -> bool {
     let host = endpoint
         .split_once("://")
         .and_then(|(_, rest)| rest.split('/').next())

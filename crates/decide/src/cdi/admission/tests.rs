@@ -359,3 +359,177 @@ fn volume_sources_stay_what_they_were() {
         verdict.message
     );
 }
+
+fn cron(change: impl Fn(&mut Value)) -> Verdict {
+    let mut object = json!({
+        "apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "DataImportCron",
+        "metadata": {"name": "nightly", "namespace": "ns"},
+        "spec": {
+            "schedule": "30 1 * * 1", "managedDataSource": "golden", "importsToKeep": 2,
+            "garbageCollect": "Outdated", "retentionPolicy": "None",
+            "template": {"spec": {
+                "source": {"registry": {"url": "docker://r/disk:1", "secretRef": "s",
+                    "certConfigMap": "c", "pullMethod": "pod"}},
+                "storage": {"resources": {"requests": {"storage": "1Gi"}}},
+            }},
+        },
+    });
+    change(&mut object);
+    validate(
+        &request("CREATE", "dataimportcrons", object, Value::Null),
+        &Context::default(),
+    )
+}
+
+#[test]
+fn a_cron_is_let_through_when_its_image_can_be_looked_at_and_imported() {
+    assert!(cron(|_| ()).allowed, "{}", cron(|_| ()).message);
+    assert!(cron(|cron| cron["spec"]["schedule"] = json!("")).allowed);
+    type Change = (&'static str, Value, &'static str, &'static str);
+    let cases: [Change; 18] = [
+        (
+            "/spec/schedule",
+            json!("61 * * * *"),
+            "spec.schedule",
+            "minute",
+        ),
+        (
+            "/spec/schedule",
+            json!("@every 5m"),
+            "spec.schedule",
+            "@hourly",
+        ),
+        (
+            "/spec/importsToKeep",
+            json!(-1),
+            "spec.importsToKeep",
+            "zero",
+        ),
+        (
+            "/spec/managedDataSource",
+            json!(""),
+            "spec.managedDataSource",
+            "subdomain",
+        ),
+        (
+            "/spec/managedDataSource",
+            json!("a".repeat(64)),
+            "spec.managedDataSource",
+            "longer",
+        ),
+        (
+            "/spec/managedDataSource",
+            json!("A b"),
+            "spec.managedDataSource",
+            "subdomain",
+        ),
+        (
+            "/metadata/name",
+            json!("a".repeat(64)),
+            "metadata.name",
+            "longer",
+        ),
+        (
+            "/spec/template/spec/source",
+            json!({}),
+            "spec.template",
+            "Missing source",
+        ),
+        (
+            "/spec/template/spec/source",
+            json!({"http": {"url": "http://x/y"}}),
+            "spec.template.spec.source.http",
+            "digest",
+        ),
+        (
+            "/spec/template/spec/source",
+            json!({"pvc": {"namespace": "ns", "name": "x"}}),
+            "spec.template.spec.source.pvc",
+            "digest",
+        ),
+        (
+            "/spec/template/spec/source/registry/url",
+            json!("http://r/x"),
+            "spec.template.spec.source.registry.url",
+            "docker",
+        ),
+        (
+            "/spec/template/spec/source/registry/url",
+            json!("docker://u:p@r/x"),
+            "spec.template.spec.source.registry.url",
+            "secretRef",
+        ),
+        (
+            "/spec/template/spec/source/registry/pullMethod",
+            json!("node"),
+            "spec.template.spec.source.registry.pullMethod",
+            "pullMethod pod",
+        ),
+        (
+            "/spec/template/spec/source/registry/secretRef",
+            json!("../x"),
+            "spec.template.spec.source.registry.secretRef",
+            "subdomain",
+        ),
+        (
+            "/spec/template/spec/source/registry",
+            json!({"imageStream": "x"}),
+            "spec.template.spec.source.registry.imageStream",
+            "OpenShift",
+        ),
+        (
+            "/spec/template/spec/storage",
+            json!({}),
+            "spec.template.spec.Storage.resources.requests.size",
+            "missing",
+        ),
+        (
+            "/spec/template/spec/contentType",
+            json!("kubevirt"),
+            "spec.template",
+            "Unsettable",
+        ),
+        (
+            "/spec/serviceAccountName",
+            json!("-"),
+            "spec.serviceAccountName",
+            "subdomain",
+        ),
+    ];
+    for (at, value, field, word) in cases {
+        let verdict = cron(|cron| {
+            let (parent, name) = at.rsplit_once('/').unwrap();
+            cron.pointer_mut(parent).unwrap()[name] = value.clone();
+        });
+        let found = verdict
+            .causes
+            .iter()
+            .any(|cause| cause.field == field && cause.message.contains(word));
+        assert!(
+            !verdict.allowed && found,
+            "{at} {value}: {:?}",
+            verdict.causes
+        );
+    }
+}
+
+#[test]
+fn the_spec_of_a_cron_stays_as_it_is() {
+    let judge = |new: Value| {
+        let old = json!({"spec": {"schedule": ""}, "metadata": {"name": "a"}});
+        validate(
+            &request("UPDATE", "dataimportcrons", new, old),
+            &Context::default(),
+        )
+    };
+    assert!(
+        judge(json!({"spec": {"schedule": ""}, "metadata": {"name": "a", "labels": {}}})).allowed
+    );
+    let refused = judge(json!({"spec": {"schedule": "@daily"}}));
+    assert_eq!(refused.causes[0].field, "DataImportCron.Spec");
+    assert!(
+        refused
+            .message
+            .contains("Cannot update DataImportCron Spec")
+    );
+}

@@ -94,6 +94,13 @@ fn controller_rules() -> Vec<Value> {
             &["create", "patch", "get", "list", "watch"],
         ),
         rule("networking.k8s.io", &["networkpolicies"], &all),
+        // Looks at the sources of DataImportCrons; the first is never seen again.
+        rule(
+            "batch",
+            &["cronjobs"],
+            &["get", "list", "watch", "create", "patch"],
+        ),
+        rule("batch", &["jobs"], &["create"]),
         rule("storage.k8s.io", &["storageclasses", "csidrivers"], &READ),
         // Clones through snapshots: looked at when one is made, never watched.
         rule(
