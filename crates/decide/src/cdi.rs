@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod cron;
 pub mod datasource;
 pub mod operator;
+mod pod;
 pub mod populator;
 pub mod profile;
 pub mod size;

@@ -13,12 +13,12 @@ use api::cdi::names::{
     SOURCE_DEVICE, SOURCE_IMAGE, UPLOAD_CLIENT_NAME, UPLOAD_PORT, UPLOAD_PROXY,
     UPLOAD_PROXY_POLICY, UPLOAD_SERVER, annotations as note,
 };
-use api::names::NONROOT_UID;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use serde_json::{Value, json};
 
 use super::claim::overhead;
 use super::cluster::Cluster;
+use super::pod::{container, spec};
 use super::size::{is_block, requested};
 
 /// Longest name of a pod.
@@ -194,63 +194,29 @@ pub fn pod(
     for (name, value) in worker.annotations {
         annotations[name] = json!(value);
     }
-    let defaults = json!({
+    let resources = json!({
         "requests": { "cpu": "100m", "memory": "60M" },
         "limits": { "cpu": "2", "memory": "600M" },
     });
-    let configured = cluster.config.pod_resource_requirements.as_ref();
-    let mut container = json!({
-        "name": worker.program.trim_start_matches("cdi-"),
-        "image": cluster.worker_image,
-        "imagePullPolicy": cluster.pull_policy.as_deref().unwrap_or("IfNotPresent"),
-        "command": [format!("/usr/bin/{}", worker.program)],
-        "args": worker.args,
-        "ports": worker.ports,
-        "volumeMounts": worker.mounts,
-        "volumeDevices": worker.devices,
-        "resources": configured.map_or(defaults, |own| json!(own)),
-        "terminationMessagePolicy": "File",
-        "securityContext": {
-            "allowPrivilegeEscalation": false,
-            "readOnlyRootFilesystem": true,
-            "runAsNonRoot": true,
-            "capabilities": { "drop": ["ALL"] },
-            "seccompProfile": { "type": "RuntimeDefault" },
-        },
-    });
+    let called = worker.program.trim_start_matches("cdi-");
+    let mut container = container(called, worker.program, &worker.args, &resources, cluster);
+    container["ports"] = json!(worker.ports);
+    container["volumeMounts"] = json!(worker.mounts);
+    container["volumeDevices"] = json!(worker.devices);
     if *job == Job::Upload {
         container["readinessProbe"] = json!({
             "tcpSocket": { "port": UPLOAD_PORT }, "periodSeconds": 1, "failureThreshold": 3,
         });
     }
-    let placement = &cluster.placement;
-    let mut spec = json!({
-        "containers": [container],
-        "restartPolicy": "OnFailure",
-        "volumes": worker.volumes,
-        "automountServiceAccountToken": false,
-        "enableServiceLinks": false,
-        // What an interrupted worker wrote is written again.
-        "terminationGracePeriodSeconds": 5,
-        "securityContext": {
-            "runAsNonRoot": true, "runAsUser": NONROOT_UID, "runAsGroup": NONROOT_UID,
-            "fsGroup": NONROOT_UID, "fsGroupChangePolicy": "OnRootMismatch",
-        },
-        "nodeSelector": placement.node_selector,
-        "tolerations": placement.tolerations,
-        "imagePullSecrets": cluster.config.image_pull_secrets,
-    });
-    if let Some(affinity) = &placement.affinity {
-        spec["affinity"] = json!(affinity);
-    }
-    for (field, name) in [
-        ("priorityClassName", note::PRIORITY_CLASS),
-        ("serviceAccountName", note::SERVICE_ACCOUNT),
-    ] {
-        if let Some(value) = note(claim, name).filter(|value| !value.is_empty()) {
-            spec[field] = json!(value);
-        }
-    }
+    let mut spec = spec(
+        &container,
+        &worker.volumes,
+        note(claim, note::PRIORITY_CLASS),
+        note(claim, note::SERVICE_ACCOUNT),
+        cluster,
+    );
+    spec["restartPolicy"] = json!("OnFailure");
+    spec["securityContext"]["fsGroupChangePolicy"] = json!("OnRootMismatch");
     let mut labels = labels(component, claim);
     if *job == Job::Upload {
         labels[SERVICE_LABEL] = json!(name);

@@ -10,12 +10,12 @@ use api::cdi::names::{
     API_VERSION, APP, APP_LABEL, COMPONENT_LABEL, CRON_UID_LABEL, DATA_IMPORT_CRON_LABEL, POLLER,
     annotations as note,
 };
-use api::names::NONROOT_UID;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha1_smol::Sha1;
 
 use super::super::cluster::Cluster;
+use super::super::pod::{self, container};
 use super::super::worker::insecure;
 
 /// Longest name of a CronJob: it adds eleven characters to name its jobs, and the initial
@@ -123,56 +123,21 @@ fn job_spec(cron: &DataImportCron, cluster: &Cluster) -> Value {
     if insecure(url, cluster) {
         args.push("--insecure");
     }
-    let defaults = json!({
+    let resources = json!({
         "requests": { "cpu": "10m", "memory": "20M" },
         "limits": { "cpu": "1", "memory": "200M" },
     });
-    let configured = cluster.config.pod_resource_requirements.as_ref();
-    let placement = &cluster.placement;
-    let mut pod = json!({
-        "containers": [{
-            "name": "poller",
-            "image": cluster.worker_image,
-            "imagePullPolicy": cluster.pull_policy.as_deref().unwrap_or("IfNotPresent"),
-            "command": ["/usr/bin/cdi-importer"],
-            "args": args,
-            "volumeMounts": mounts,
-            "resources": configured.map_or(defaults, |own| json!(own)),
-            "terminationMessagePolicy": "File",
-            "securityContext": {
-                "allowPrivilegeEscalation": false,
-                "readOnlyRootFilesystem": true,
-                "runAsNonRoot": true,
-                "capabilities": { "drop": ["ALL"] },
-                "seccompProfile": { "type": "RuntimeDefault" },
-            },
-        }],
-        "restartPolicy": "Never",
-        "activeDeadlineSeconds": LOOK_SECONDS,
-        "volumes": volumes,
-        "automountServiceAccountToken": false,
-        "enableServiceLinks": false,
-        "terminationGracePeriodSeconds": 5,
-        "securityContext": {
-            "runAsNonRoot": true, "runAsUser": NONROOT_UID, "runAsGroup": NONROOT_UID,
-            "fsGroup": NONROOT_UID,
-        },
-        "nodeSelector": placement.node_selector,
-        "tolerations": placement.tolerations,
-        "imagePullSecrets": cluster.config.image_pull_secrets,
-    });
-    if let Some(affinity) = &placement.affinity {
-        pod["affinity"] = json!(affinity);
-    }
-    let account = cron.spec.service_account_name.as_deref();
-    for (field, value) in [
-        ("priorityClassName", spec.priority_class_name.as_str()),
-        ("serviceAccountName", account.unwrap_or_default()),
-    ] {
-        if !value.is_empty() {
-            pod[field] = json!(value);
-        }
-    }
+    let mut container = container("poller", "cdi-importer", &args, &resources, cluster);
+    container["volumeMounts"] = json!(mounts);
+    let mut pod = pod::spec(
+        &container,
+        &volumes,
+        Some(&spec.priority_class_name),
+        cron.spec.service_account_name.as_deref(),
+        cluster,
+    );
+    pod["restartPolicy"] = json!("Never");
+    pod["activeDeadlineSeconds"] = json!(LOOK_SECONDS);
     let mut labels = labels(cron);
     labels[COMPONENT_LABEL] = json!(POLLER);
     labels[CRON_UID_LABEL] = json!(cron.metadata.uid);
