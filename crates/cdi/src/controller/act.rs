@@ -21,7 +21,7 @@ use kube_kit::certs::{Leaf, Pair, Usage, leaf};
 use kube_kit::events::{EventType, Recorder};
 use kube_kit::queue::WorkQueue;
 use kube_kit::{is_conflict, is_not_found};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::storage;
 use super::world::{Key, Name, World};
@@ -69,7 +69,7 @@ pub(super) fn only(uid: String) -> DeleteParams {
 
 /// Why a step could not be taken.
 #[derive(Debug, thiserror::Error)]
-enum Problem {
+pub(super) enum Problem {
     #[error("{}", kube_kit::reason(.0))]
     Api(#[from] kube::Error),
     #[error(transparent)]
@@ -90,7 +90,7 @@ enum Problem {
 }
 
 impl Problem {
-    fn status(&self) -> Option<u16> {
+    pub(super) fn status(&self) -> Option<u16> {
         match self {
             Self::Api(error) => kube_kit::status_code(error),
             Self::Apply(error) => error.status_code(),
@@ -110,9 +110,9 @@ impl Problem {
 
 /// Writes to the API server, and keeps what it answers.
 pub(super) struct Actor {
-    client: Client,
+    pub(super) client: Client,
     pub(super) world: Rc<RefCell<World>>,
-    queue: WorkQueue<Key>,
+    pub(super) queue: WorkQueue<Key>,
     recorder: Recorder,
     certificates: PathBuf,
 }
@@ -299,45 +299,6 @@ impl Actor {
             }
         }
         Ok(Done::Seen)
-    }
-
-    /// Begins a snapshot; one of the name that is there already is told apart when it is
-    /// looked at.
-    async fn create_snapshot(&self, name: &Name, object: &Value) -> Result<(), Problem> {
-        let path = format!(
-            "/apis/{SNAPSHOT_API_VERSION}/namespaces/{}/volumesnapshots",
-            name.namespace
-        );
-        let request = http::Request::post(path)
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(object.to_string().into_bytes())
-            .map_err(kube::Error::HttpError)?;
-        match self.client.request::<Value>(request).await {
-            Err(error) if !is_conflict(&error) => return Err(error.into()),
-            _ => {}
-        }
-        self.world.borrow_mut().set_snapshot(name);
-        Ok(())
-    }
-
-    /// Looks at the storage behind a clone, if one is about to be made.
-    pub(super) async fn look(&self, name: &Name) {
-        let Some(want) = self.world.borrow().wants(name) else {
-            return;
-        };
-        let looked = async {
-            let classes = storage::classes(&self.client).await?;
-            for key in self.world.borrow_mut().set_snapshot_classes(classes) {
-                self.queue.add(key);
-            }
-            let restored = self.world.borrow().restores(&want);
-            storage::look(&self.client, &want, restored).await
-        };
-        let look = looked
-            .await
-            .inspect_err(|error| tracing::warn!(?name, "cannot look at its storage: {error}"))
-            .ok();
-        self.world.borrow_mut().set_look(name, look);
     }
 
     /// Gives a volume of claim `from` to claim `to`, which is the one of `name`.

@@ -15,12 +15,11 @@ use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use kube_kit::apply::ApplyError;
 use kube_kit::watch::{Event, Selector, watch};
 use kube_kit::{is_conflict, is_not_found};
 use serde_json::Value;
 
-use super::act::{Actor, Outcome, only};
+use super::act::{Actor, Outcome, Problem, only};
 use super::world::{Kept, Key, Name, World};
 
 /// A CronJob of a DataImportCron: only what is asked of it.
@@ -236,24 +235,6 @@ impl World {
             },
             now,
         )
-    }
-}
-
-/// Why a step could not be taken.
-#[derive(Debug, thiserror::Error)]
-enum Problem {
-    #[error("{}", kube_kit::reason(.0))]
-    Api(#[from] kube::Error),
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-}
-
-impl Problem {
-    fn status(&self) -> Option<u16> {
-        match self {
-            Self::Api(error) => kube_kit::status_code(error),
-            Self::Apply(error) => error.status_code(),
-        }
     }
 }
 

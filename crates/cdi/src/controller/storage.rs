@@ -2,13 +2,19 @@
 //! of a volume, a snapshot. None of it is watched, so a cluster without snapshots is asked
 //! for nothing.
 
-use decide::cdi::smart::{Look, Snapshot};
-use decide::cdi::strategy::SnapshotClass;
+use api::cdi::ClaimSource;
+use api::cdi::names::SNAPSHOT_API_VERSION;
+use decide::cdi::claim::source;
+use decide::cdi::populator::{self, Kind};
+use decide::cdi::smart::{self, Look, Snapshot};
+use decide::cdi::strategy::{self, SnapshotClass, Wish};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::Client;
-use kube_kit::is_not_found;
+use kube_kit::{is_conflict, is_not_found};
 use serde_json::Value;
 
-use super::world::Name;
+use super::act::{Actor, Problem};
+use super::world::{Key, Name, World};
 
 /// Where snapshots are served.
 const SNAPSHOTS: &str = "/apis/snapshot.storage.k8s.io/v1";
@@ -118,4 +124,152 @@ pub(super) async fn snapshot(
         snapshot.block = content["spec"]["sourceVolumeMode"] == "Block";
     }
     Ok(Some(snapshot))
+}
+
+impl World {
+    /// What is to be looked at before a clone is made, if one is to be.
+    pub(super) fn wants(&self, name: &Name) -> Option<Want> {
+        if let Some(claim) = self.claim(name) {
+            return self.wants_prime(name, claim);
+        }
+        let dv = self.volumes.get(name)?;
+        let over = dv.metadata.deletion_timestamp.is_some()
+            || dv
+                .status
+                .as_ref()
+                .is_some_and(|status| status.phase == api::cdi::phase::SUCCEEDED);
+        if over {
+            return None;
+        }
+        let from = source(dv, |namespace, name| self.find_source(namespace, name)).ok()??;
+        let own = |from: &ClaimSource| from.namespace == name.namespace;
+        if let Some(snapshot) = from.snapshot.filter(own) {
+            return Some(Want {
+                snapshot: Name::new(&snapshot.namespace, &snapshot.name),
+                ..Want::default()
+            });
+        }
+        let from = from.pvc.filter(own)?;
+        let spec = &dv.spec;
+        let class = match (&spec.pvc, &spec.storage) {
+            (Some(pvc), _) => pvc.storage_class_name.clone(),
+            (_, storage) => storage
+                .as_ref()
+                .and_then(|storage| storage.storage_class_name.clone()),
+        };
+        self.wants_clone(name, class, &from.name, dv.metadata.uid.as_deref()?)
+    }
+
+    /// As [`Self::wants`], for a claim that refers to a VolumeCloneSource.
+    fn wants_prime(&self, name: &Name, claim: &PersistentVolumeClaim) -> Option<Want> {
+        let reference = populator::reference(claim).filter(|to| to.kind == Kind::Clone)?;
+        let source = self
+            .clones
+            .get(&Name::new(&name.namespace, reference.name))?;
+        let prime = Name::new(&name.namespace, &populator::prime_name(claim));
+        let bound = claim
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref())
+            == Some("Bound");
+        if bound || self.claim(&prime).is_some() {
+            return None;
+        }
+        let class = claim.spec.as_ref()?.storage_class_name.clone();
+        let uid = claim.metadata.uid.as_deref()?;
+        self.wants_clone(name, class, &source.spec.source.name, uid)
+    }
+
+    fn wants_clone(
+        &self,
+        name: &Name,
+        class: Option<String>,
+        original: &str,
+        uid: &str,
+    ) -> Option<Want> {
+        let original = self.claim(&Name::new(&name.namespace, original))?;
+        Some(Want {
+            class,
+            volume: original.spec.as_ref()?.volume_name.clone(),
+            snapshot: Name::new(&name.namespace, &smart::snapshot_name(uid)),
+            of: original.metadata.name.clone(),
+        })
+    }
+
+    /// Whether the wanted snapshot is one that is restored.
+    pub(super) fn restores(&self, want: &Want) -> bool {
+        let class = self.cluster.class(want.class.as_deref(), true);
+        want.of.is_none()
+            || class.is_some_and(|class| strategy::wish(class, &self.cluster) == Wish::Snapshot)
+    }
+
+    /// The storage behind a clone was looked at, or could not be.
+    pub(super) fn set_look(&mut self, name: &Name, look: Option<Look>) {
+        match look {
+            Some(look) => self.looks.insert(name.clone(), look),
+            None => self.looks.remove(name),
+        };
+    }
+
+    /// A snapshot was begun.
+    pub(super) fn set_snapshot(&mut self, name: &Name) {
+        let look = self.looks.entry(name.clone()).or_default();
+        look.snapshot.get_or_insert_with(Snapshot::default);
+    }
+
+    /// All classes of snapshots, as of now.
+    pub(super) fn set_snapshot_classes(&mut self, classes: Vec<SnapshotClass>) -> Vec<Key> {
+        let classes = Some(classes);
+        if self.cluster.snapshot_classes == classes {
+            return Vec::new();
+        }
+        self.cluster.snapshot_classes = classes;
+        self.cluster
+            .classes
+            .keys()
+            .cloned()
+            .map(Key::Class)
+            .collect()
+    }
+}
+
+impl Actor {
+    /// Begins a snapshot; one of the name that is there already is told apart when it is
+    /// looked at.
+    pub(super) async fn create_snapshot(&self, name: &Name, object: &Value) -> Result<(), Problem> {
+        let path = format!(
+            "/apis/{SNAPSHOT_API_VERSION}/namespaces/{}/volumesnapshots",
+            name.namespace
+        );
+        let request = http::Request::post(path)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(object.to_string().into_bytes())
+            .map_err(kube::Error::HttpError)?;
+        match self.client.request::<Value>(request).await {
+            Err(error) if !is_conflict(&error) => return Err(error.into()),
+            _ => {}
+        }
+        self.world.borrow_mut().set_snapshot(name);
+        Ok(())
+    }
+
+    /// Looks at the storage behind a clone, if one is about to be made.
+    pub(super) async fn look(&self, name: &Name) {
+        let Some(want) = self.world.borrow().wants(name) else {
+            return;
+        };
+        let looked = async {
+            let classes = classes(&self.client).await?;
+            for key in self.world.borrow_mut().set_snapshot_classes(classes) {
+                self.queue.add(key);
+            }
+            let restored = self.world.borrow().restores(&want);
+            look(&self.client, &want, restored).await
+        };
+        let look = looked
+            .await
+            .inspect_err(|error| tracing::warn!(?name, "cannot look at its storage: {error}"))
+            .ok();
+        self.world.borrow_mut().set_look(name, look);
+    }
 }

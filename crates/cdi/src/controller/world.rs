@@ -5,14 +5,13 @@ use std::collections::HashMap;
 
 use api::cdi::names::CLAIM_UID_LABEL;
 use api::cdi::{
-    CDI, ClaimSource, DataSource, DataSourceSource, DataVolume, StorageProfile, VolumeCloneSource,
+    CDI, DataSource, DataSourceSource, DataVolume, StorageProfile, VolumeCloneSource,
     VolumeImportSource, VolumeUploadSource,
 };
 use decide::cdi::claim::{Refusal, source, stands_for};
 use decide::cdi::cluster::{Class, Cluster};
 use decide::cdi::populator::{self, Kind};
-use decide::cdi::smart::{self, Look, Snapshot};
-use decide::cdi::strategy::{self, SnapshotClass, Wish};
+use decide::cdi::smart::Look;
 use decide::cdi::worker::Job;
 use decide::cdi::{state, volume};
 use decide::plan::{Failure, Plan};
@@ -23,7 +22,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::act::VALID;
 use super::cron::{self, Crons};
 use super::measure::Told;
-use super::storage::Want;
 use super::ways::Ways;
 
 /// Namespace and name.
@@ -74,9 +72,9 @@ pub(super) struct World {
     sources: HashMap<Name, DataSource>,
     imports: HashMap<Name, VolumeImportSource>,
     uploads: HashMap<Name, VolumeUploadSource>,
-    clones: HashMap<Name, VolumeCloneSource>,
+    pub(super) clones: HashMap<Name, VolumeCloneSource>,
     /// What was last seen of the storage behind clones that are about to be made.
-    looks: HashMap<Name, Look>,
+    pub(super) looks: HashMap<Name, Look>,
     failing: HashMap<Name, (Failure, u32)>,
     /// By uid of the claim.
     progress: HashMap<String, Told>,
@@ -390,7 +388,7 @@ impl World {
         })
     }
 
-    fn find_source(&self, namespace: &str, name: &str) -> Option<&DataSource> {
+    pub(super) fn find_source(&self, namespace: &str, name: &str) -> Option<&DataSource> {
         self.sources.get(&Name::new(namespace, name))
     }
 
@@ -448,111 +446,6 @@ impl World {
         {
             self.certified.insert(uid, at);
         }
-    }
-
-    /// What is to be looked at before a clone is made, if one is to be.
-    pub(super) fn wants(&self, name: &Name) -> Option<Want> {
-        if let Some(claim) = self.claims.get(name) {
-            return self.wants_prime(name, claim);
-        }
-        let dv = self.volumes.get(name)?;
-        let over = dv.metadata.deletion_timestamp.is_some()
-            || dv
-                .status
-                .as_ref()
-                .is_some_and(|status| status.phase == api::cdi::phase::SUCCEEDED);
-        if over {
-            return None;
-        }
-        let from = source(dv, |namespace, name| self.find_source(namespace, name)).ok()??;
-        let own = |from: &ClaimSource| from.namespace == name.namespace;
-        if let Some(snapshot) = from.snapshot.filter(own) {
-            return Some(Want {
-                snapshot: Name::new(&snapshot.namespace, &snapshot.name),
-                ..Want::default()
-            });
-        }
-        let from = from.pvc.filter(own)?;
-        let spec = &dv.spec;
-        let class = match (&spec.pvc, &spec.storage) {
-            (Some(pvc), _) => pvc.storage_class_name.clone(),
-            (_, storage) => storage
-                .as_ref()
-                .and_then(|storage| storage.storage_class_name.clone()),
-        };
-        self.wants_clone(name, class, &from.name, dv.metadata.uid.as_deref()?)
-    }
-
-    /// As [`Self::wants`], for a claim that refers to a VolumeCloneSource.
-    fn wants_prime(&self, name: &Name, claim: &PersistentVolumeClaim) -> Option<Want> {
-        let reference = populator::reference(claim).filter(|to| to.kind == Kind::Clone)?;
-        let source = self
-            .clones
-            .get(&Name::new(&name.namespace, reference.name))?;
-        let prime = Name::new(&name.namespace, &populator::prime_name(claim));
-        let bound = claim
-            .status
-            .as_ref()
-            .and_then(|status| status.phase.as_deref())
-            == Some("Bound");
-        if bound || self.claims.contains_key(&prime) {
-            return None;
-        }
-        let class = claim.spec.as_ref()?.storage_class_name.clone();
-        let uid = claim.metadata.uid.as_deref()?;
-        self.wants_clone(name, class, &source.spec.source.name, uid)
-    }
-
-    fn wants_clone(
-        &self,
-        name: &Name,
-        class: Option<String>,
-        original: &str,
-        uid: &str,
-    ) -> Option<Want> {
-        let original = self.claims.get(&Name::new(&name.namespace, original))?;
-        Some(Want {
-            class,
-            volume: original.spec.as_ref()?.volume_name.clone(),
-            snapshot: Name::new(&name.namespace, &smart::snapshot_name(uid)),
-            of: original.metadata.name.clone(),
-        })
-    }
-
-    /// Whether the wanted snapshot is one that is restored.
-    pub(super) fn restores(&self, want: &Want) -> bool {
-        let class = self.cluster.class(want.class.as_deref(), true);
-        want.of.is_none()
-            || class.is_some_and(|class| strategy::wish(class, &self.cluster) == Wish::Snapshot)
-    }
-
-    /// The storage behind a clone was looked at, or could not be.
-    pub(super) fn set_look(&mut self, name: &Name, look: Option<Look>) {
-        match look {
-            Some(look) => self.looks.insert(name.clone(), look),
-            None => self.looks.remove(name),
-        };
-    }
-
-    /// A snapshot was begun.
-    pub(super) fn set_snapshot(&mut self, name: &Name) {
-        let look = self.looks.entry(name.clone()).or_default();
-        look.snapshot.get_or_insert_with(Snapshot::default);
-    }
-
-    /// All classes of snapshots, as of now.
-    pub(super) fn set_snapshot_classes(&mut self, classes: Vec<SnapshotClass>) -> Vec<Key> {
-        let classes = Some(classes);
-        if self.cluster.snapshot_classes == classes {
-            return Vec::new();
-        }
-        self.cluster.snapshot_classes = classes;
-        self.cluster
-            .classes
-            .keys()
-            .cloned()
-            .map(Key::Class)
-            .collect()
     }
 
     /// A pod's deletion was taken.
