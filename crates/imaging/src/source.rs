@@ -1,10 +1,10 @@
 //! Where an image's bytes come from, when any of them can be asked for.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Format, Result};
+use crate::{Error, Format, Result, open_plain};
 
 /// Bytes that can be read at any place, by several threads at once.
 pub trait Source: Sync {
@@ -49,11 +49,9 @@ impl FileSource {
     /// Opens `path` for reading.
     ///
     /// # Errors
-    /// When it cannot be opened or has no length.
+    /// As [`open_plain`], and when it has no length.
     pub fn open(path: &Path) -> Result<Self> {
-        let file =
-            File::open(path).map_err(Error::io(format!("cannot open {}", path.display())))?;
-        Self::of(file, path)
+        Self::of(open_plain(path, OpenOptions::new().read(true))?, path)
     }
 
     pub(crate) fn of(file: File, path: &Path) -> Result<Self> {

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Advice, FallocateFlags};
 
-use crate::{Error, Result};
+use crate::{Error, Result, open_plain};
 
 /// Zeros are found, and left out, in pieces of this many bytes.
 const GRAIN: usize = 4096;
@@ -53,16 +53,16 @@ impl Target {
     /// Opens a block device, or makes the file `path` anew.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// As [`open_plain`].
     pub fn open(path: &Path) -> Result<Self> {
-        let device = std::fs::metadata(path).is_ok_and(|m| m.file_type().is_block_device());
+        let device = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_block_device());
         let what = || format!("cannot open {} for writing", path.display());
         let mut options = OpenOptions::new();
         options.read(true).write(true);
         if !device {
             options.create(true).truncate(true).mode(MODE);
         }
-        let file = options.open(path).map_err(Error::io(what()))?;
+        let file = open_plain(path, &mut options)?;
         let capacity = if device {
             let end = rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0));
             Some(end.map_err(|e| Error::io(what())(e.into()))?)

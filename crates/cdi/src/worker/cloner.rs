@@ -1,6 +1,7 @@
 //! cdi-cloner: from one claim into another, in one pod that has both; or, where the storage
 //! cloned, whatever that leaves to do.
 
+use std::fs::OpenOptions;
 use std::io::PipeWriter;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -58,13 +59,10 @@ fn prepare(claim: &Claim) -> Result<Done> {
         what: format!("cannot prepare {}", claim.target.display()),
         source,
     };
-    let found = std::fs::metadata(&claim.target).map_err(io)?;
+    let image = imaging::open_plain(&claim.target, OpenOptions::new().write(true))?;
+    let found = image.metadata().map_err(io)?;
     let size = claim.size.unwrap_or_default().max(found.len());
     if found.is_file() && found.len() < size {
-        let image = std::fs::OpenOptions::new()
-            .write(true)
-            .open(&claim.target)
-            .map_err(io)?;
         image.set_len(size).map_err(io)?;
         image.sync_all().map_err(io)?;
     }
