@@ -11,14 +11,13 @@
 //!
 //! Source of names, events and rules: CDI pkg/controller/populators.
 
+mod kind;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
-use api::cdi::names::{
-    APP, APP_LABEL, COMPONENT_LABEL, GROUP, NO_BACKUP_LABEL, annotations as note,
-};
+use api::cdi::names::{APP, APP_LABEL, COMPONENT_LABEL, NO_BACKUP_LABEL, annotations as note};
 use api::cdi::{
     ClaimSource, DataVolumeSource, Nothing, VolumeCloneSource, VolumeImportSource,
     VolumeUploadSource,
@@ -35,6 +34,8 @@ use super::volume::{self, Op};
 use super::worker::note as of;
 use crate::plan::{Event, Plan, Step};
 
+pub use kind::{Kind, Reference, reference};
+
 /// Between two looks at a prime that is being filled.
 const PROGRESS_EVERY: SignedDuration = SignedDuration::from_secs(2);
 /// When a volume was rebound and nothing was heard of it since, look again.
@@ -50,97 +51,6 @@ const TOLD: [&str; 8] = [
     note::RUNNING_MESSAGE,
     note::RUNNING_REASON,
 ];
-
-/// Kinds that a claim may refer to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// VolumeImportSource.
-    Import,
-    /// VolumeUploadSource.
-    Upload,
-    /// VolumeCloneSource.
-    Clone,
-}
-
-impl Kind {
-    /// The kind of this name.
-    #[must_use]
-    pub fn of(name: &str) -> Option<Self> {
-        match name {
-            "VolumeImportSource" => Some(Self::Import),
-            "VolumeUploadSource" => Some(Self::Upload),
-            "VolumeCloneSource" => Some(Self::Clone),
-            _ => None,
-        }
-    }
-
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Import => "VolumeImportSource",
-            Self::Upload => "VolumeUploadSource",
-            Self::Clone => "VolumeCloneSource",
-        }
-    }
-
-    /// Event of a prime that is full.
-    fn succeeded(self, name: &str) -> Event {
-        let (reason, message) = match self {
-            Self::Import => (
-                "importSucceeded",
-                format!("Successfully imported into {name}"),
-            ),
-            Self::Upload => (
-                "UploadSucceeded",
-                format!("Successfully uploaded into {name}"),
-            ),
-            Self::Clone => ("CloneSucceeded", format!("Successfully cloned into {name}")),
-        };
-        Event {
-            warning: false,
-            reason,
-            message,
-        }
-    }
-
-    fn failed(self, name: &str, why: &str) -> Event {
-        let (reason, message) = match self {
-            Self::Import => ("importFailed", format!("import into {name} failed: {why}")),
-            Self::Upload => ("UploadFailed", format!("Upload into {name} failed: {why}")),
-            Self::Clone => ("CloneFailed", format!("Clone into {name} failed: {why}")),
-        };
-        Event {
-            warning: true,
-            reason,
-            message,
-        }
-    }
-}
-
-/// What a claim refers to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reference<'a> {
-    /// Kind of the source.
-    pub kind: Kind,
-    /// Its name.
-    pub name: &'a str,
-    /// Its namespace, if the claim names one.
-    pub namespace: Option<&'a str>,
-}
-
-/// What the claim refers to, if that is a source of ours.
-#[must_use]
-pub fn reference(claim: &PersistentVolumeClaim) -> Option<Reference<'_>> {
-    let spec = claim.spec.as_ref()?;
-    let to = spec.data_source_ref.as_ref()?;
-    (to.api_group.as_deref() == Some(GROUP)).then_some(())?;
-    Some(Reference {
-        kind: Kind::of(&to.kind)?,
-        name: &to.name,
-        namespace: to.namespace.as_deref().filter(|name| !name.is_empty()),
-    })
-}
 
 /// Name of the claim that is filled in the stead of `claim`.
 #[must_use]
