@@ -21,6 +21,9 @@ use source::Source;
 
 /// Where the embedded cluster's registry is.
 const REGISTRY: &str = "10.99.0.1:5000";
+/// The user that the embedded registry knows, and where its password is on the control plane's node (roles/kubernetes).
+const USER: &str = "edgevirt";
+const PASSWORD: &str = "/etc/edgevirt/pki/registry.password";
 /// The user and group that run QEMU, by KubeVirt's convention.
 const OWNER: u64 = 107;
 
@@ -66,20 +69,47 @@ pub(crate) struct At {
     /// The registry, reached over plain HTTP.
     #[arg(long, env = "EDGEVIRT_REGISTRY", default_value = REGISTRY, value_name = "HOST:PORT")]
     registry: String,
+    /// A file with the password of the registry's user edgevirt. On the control plane's node root needs none.
+    #[arg(long, env = "EDGEVIRT_REGISTRY_PASSWORD_FILE", value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+impl At {
+    /// Its client. The embedded registry's password goes to no other registry.
+    fn client(&self) -> anyhow::Result<Registry> {
+        let own = Some(PathBuf::from(PASSWORD)).filter(|_| self.registry == REGISTRY);
+        let password = match (&self.password_file, own) {
+            (Some(path), _) => Some(
+                std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read --password-file {}", path.display()))?,
+            ),
+            (None, Some(path)) => std::fs::read_to_string(path).ok(),
+            (None, None) => None,
+        };
+        let login = password.as_deref().map(|password| (USER, password.trim()));
+        Ok(Registry::new(&self.registry, login)?)
+    }
+}
+
+/// What to do where the registry wants a password.
+fn hint(error: anyhow::Error) -> anyhow::Error {
+    if matches!(error.downcast_ref(), Some(oci::Error::Login(_))) {
+        return anyhow::anyhow!(
+            "{error}; be root on the control plane's node, or give --password-file a copy of its {PASSWORD}"
+        );
+    }
+    error
 }
 
 /// Does it.
 pub(crate) fn run(args: ImageArgs) -> anyhow::Result<ExitCode> {
     let out = Output::new(Color::Auto, false);
     match args {
-        ImageArgs::Add { name, file, at } => {
-            add(&Registry::new(&at.registry)?, &name, &file, &out)?
-        }
-        ImageArgs::Ls { at, output } => list::list(&Registry::new(&at.registry)?, output, &out)?,
-        ImageArgs::Rm { name, all_tags, at } => {
-            remove(&Registry::new(&at.registry)?, &name, all_tags, &out)?
-        }
+        ImageArgs::Add { name, file, at } => add(&at.client()?, &name, &file, &out),
+        ImageArgs::Ls { at, output } => list::list(&at.client()?, output, &out),
+        ImageArgs::Rm { name, all_tags, at } => remove(&at.client()?, &name, all_tags, &out),
     }
+    .map_err(hint)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,7 @@
 //! The installer's command line as a new user gets it wrong. Needs no cluster.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -159,6 +160,42 @@ fn a_doctor_without_a_cluster_says_so_and_ends_as_preflight_does() {
     ] {
         assert!(said.contains(word), "expected {word:?} in {said}");
     }
+}
+
+#[test]
+fn a_registry_that_wants_a_password_is_told_with_where_that_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut heard = [0; 4096];
+            let length = stream.read(&mut heard).unwrap();
+            tell.send(String::from_utf8_lossy(&heard[..length]).to_lowercase())
+                .unwrap();
+            let answer =
+                "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let ls = ["image", "ls", "--registry", &address];
+    let says = ["--password-file", "/etc/edgevirt/pki/registry.password"];
+    refused(&ls, &[], 1, &says);
+    let heard = told.recv().unwrap();
+    assert!(!heard.contains("authorization"), "{heard}");
+
+    let file = dir.path().join("password").display().to_string();
+    let with_file = [&ls[..], &["--password-file", &file]].concat();
+    refused(&with_file, &[], 1, &["cannot read --password-file", &file]);
+    std::fs::write(&file, "secret\n").unwrap();
+    refused(&with_file, &[], 1, &["expected a user and a password"]);
+    let heard = told.recv().unwrap();
+    assert!(
+        heard.contains("authorization: basic zwrnzxzpcnq6c2vjcmv0"),
+        "{heard}"
+    );
 }
 
 #[test]

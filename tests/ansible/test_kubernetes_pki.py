@@ -1,6 +1,7 @@
 """What the certificate module does again, and what it leaves alone."""
 
 import base64
+import ctypes
 import json
 import os
 import re
@@ -55,6 +56,23 @@ class Pki(unittest.TestCase):
     def test_check_mode_says_what_it_would_issue_and_writes_nothing(self):
         self.assertEqual(self.run_module([ADMIN], check=True)["issued"], ["ca", "sa", "admin"])
         self.assertFalse(os.path.exists(self.directory))
+
+    def test_a_password_is_made_once_and_is_the_one_that_the_server_knows(self):
+        first = self.run_module(passwords=["registry"])
+        self.assertEqual(first["issued"], ["ca", "sa", "registry"])
+        self.assertFalse(self.run_module(passwords=["registry"])["changed"])
+        with open(self.path("registry.password"), encoding="utf-8") as handle:
+            password = handle.read().strip()
+        with open(self.path("registry.htpasswd"), encoding="utf-8") as handle:
+            user, hashed = handle.read().strip().split(":")
+        library = ctypes.CDLL("libcrypt.so.1")
+        library.crypt.restype = ctypes.c_char_p
+        self.assertEqual((user, hashed[:7]), ("edgevirt", "$2b$05$"))
+        self.assertEqual(library.crypt(password.encode(), hashed.encode()).decode(), hashed)
+        for name in ("registry.password", "registry.htpasswd"):
+            self.assertEqual(os.stat(self.path(name)).st_mode & 0o777, 0o600, name)
+        os.remove(self.path("registry.htpasswd"))
+        self.assertEqual(self.run_module(passwords=["registry"])["issued"], ["registry"])
 
     def test_another_name_issues_only_that_certificate_again(self):
         self.run_module([ADMIN, SERVER])

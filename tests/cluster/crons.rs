@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use testkit::{Namespace, edgevirt};
 
 use crate::datavolumes::{condition, create, eventually, holds, random, succeeds};
-use crate::fixtures::{Added, path};
+use crate::fixtures::{Added, path, registry_secret};
 use crate::imports::Insecure;
 use crate::web::HOST;
 
@@ -21,7 +21,7 @@ fn cron(url: &str) -> Value {
             "importsToKeep": 1,
             "retentionPolicy": "None",
             "template": {"spec": {
-                "source": {"registry": {"url": url}},
+                "source": {"registry": {"url": url, "secretRef": "registry"}},
                 "storage": {"resources": {"requests": {"storage": "16Mi"}}},
             }},
         },
@@ -55,6 +55,7 @@ fn an_image_is_imported_when_it_changes_and_the_last_import_goes() {
     let image = Added::new("cron:1", &raw);
     let registry = format!("{HOST}:5000");
     let _allowed = Insecure::allow(&registry);
+    registry_secret(&ns);
     create(&ns, &cron(&format!("docker://{registry}/{}", image.name())));
 
     let old = imported(&ns, "");

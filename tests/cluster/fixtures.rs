@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use oci::{ArchiveReader, Image, Layer, ProcessConfig, Tree};
-use testkit::edgevirt;
+use testkit::{Namespace, edgevirt};
 
 /// The user that runs QEMU, whom disks belong to.
 const OWNER: u64 = 107;
@@ -34,6 +34,16 @@ impl Drop for Added {
         // A test may have removed it.
         let _ = edgevirt(&["image", "rm", &self.name, "--all-tags"]);
     }
+}
+
+/// Makes the secret `registry` with the user and password that the cluster's registry knows.
+pub(crate) fn registry_secret(ns: &Namespace) {
+    let password = fs::read_to_string("/etc/edgevirt/pki/registry.password").unwrap();
+    let secret = serde_json::json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "registry"},
+        "stringData": {"accessKeyId": "edgevirt", "secretKey": password.trim()},
+    });
+    let _ = ns.create(&secret.to_string()).expect_ok("secret");
 }
 
 /// A disk whose boot sector prints a line on the serial port about every second, for ever. It needs no memory to speak

@@ -308,7 +308,8 @@ fn an_image_of_a_registry_is_imported_and_cloned_and_a_blank_disk_is_blank() {
     let image = Added::new("import:1", &raw);
     let registry = format!("{HOST}:5000");
     let allowed = Insecure::allow(&registry);
-    let url = |name: &str| json!({"registry": {"url": format!("docker://{registry}/{name}")}});
+    fixtures::registry_secret(&ns);
+    let url = |name: &str| json!({"registry": {"url": format!("docker://{registry}/{name}"), "secretRef": "registry"}});
     create(&ns, &volume("blank", &json!({"blank": {}}), "32Mi"));
     create(&ns, &volume("pulled", &url(image.name()), "16Mi"));
     // Asked for at once: it waits until its source is full.

@@ -10,6 +10,7 @@ use testkit::{Background, Console, Namespace, eventually, eventually_within, vir
 
 use crate::fixtures::{self, Added, path, run};
 use crate::manifest;
+use crate::web::HOST;
 
 const SOON: Duration = Duration::from_secs(15);
 
@@ -62,11 +63,28 @@ fn a_vm_from_an_added_qcow2_is_reached_from_pods_and_through_virtctl() {
     console.login();
 
     pods_and_guest_reach_one_another(&ns, &mut console);
+    the_registry_takes_and_gives_nothing(&ns);
     drop(console);
     ssh_and_scp(&ns, &key, dir.path());
     port_forward(&ns);
     vnc(&ns);
     interrupted_console(&ns);
+}
+
+/// Pods reach its address, so it asks who they are: one tenant's image is no other's to exchange, nor to read.
+fn the_registry_takes_and_gives_nothing(ns: &Namespace) {
+    for asked in [
+        "POST /v2/kubevirt/cirros-registry-disk-demo/blobs/uploads/",
+        "DELETE /v2/kubevirt/cirros-registry-disk-demo/manifests/latest",
+        "GET /v2/_catalog",
+    ] {
+        let script = format!(
+            "printf '{asked} HTTP/1.0\\r\\nContent-Length: 0\\r\\n\\r\\n' | nc -w 10 {HOST} 5000"
+        );
+        let answer = ns.kubectl(&["exec", "tools", "--", "sh", "-c", &script]);
+        let first = answer.stdout.lines().next().unwrap_or_default();
+        assert!(first.contains(" 401 "), "{asked}: {answer:?}");
+    }
 }
 
 fn pods_and_guest_reach_one_another(ns: &Namespace, console: &mut Console) {

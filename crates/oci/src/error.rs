@@ -68,6 +68,9 @@ pub enum Error {
         /// Where it broke.
         source: serde_json::Error,
     },
+    /// The registry wants to know who asks.
+    #[error("registry {0}: expected a user and a password that it knows, found others or none")]
+    Login(String),
     /// The registry could not be reached.
     #[error(
         "registry {registry}: {method} {path} failed; is it running, and is the address right?"

@@ -6,8 +6,12 @@
 use std::io::Read;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
-use ureq::http::{Response, StatusCode};
+use ureq::http::header::AUTHORIZATION;
+use ureq::http::{HeaderValue, Request, Response, StatusCode};
+use ureq::middleware::MiddlewareNext;
 use ureq::{Agent, Body, SendBody};
 
 use crate::spec::{Manifest, MediaType};
@@ -51,11 +55,11 @@ struct Tags {
 }
 
 impl Registry {
-    /// A client; nothing is contacted yet.
+    /// A client that shows `login`, a user and a password, if there is one; nothing is contacted yet.
     ///
     /// # Errors
     /// An address that is no HOST:PORT.
-    pub fn new(address: &str) -> Result<Self> {
+    pub fn new(address: &str, login: Option<(&str, &str)>) -> Result<Self> {
         let address = address
             .strip_prefix("http://")
             .unwrap_or(address)
@@ -68,7 +72,21 @@ impl Registry {
                 reason,
             });
         }
+        let shown = login.and_then(|(user, password)| {
+            let both = BASE64_STANDARD.encode(format!("{user}:{password}"));
+            let mut value = HeaderValue::from_str(&format!("Basic {both}")).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        });
         let config = Agent::config_builder()
+            .middleware(
+                move |mut request: Request<SendBody<'_>>, next: MiddlewareNext<'_>| {
+                    if let Some(shown) = &shown {
+                        request.headers_mut().insert(AUTHORIZATION, shown.clone());
+                    }
+                    next.handle(request)
+                },
+            )
             .http_status_as_error(false)
             // Never through a proxy of the environment: the registry is a neighbour.
             .proxy(None)
@@ -346,6 +364,9 @@ impl Registry {
     ) -> Result<()> {
         if answer.status() == status {
             return Ok(());
+        }
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            return Err(Error::Login(self.address.clone()));
         }
         let said = answer
             .body_mut()

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: kubernetes_pki
-short_description: Keep the certificates and kubeconfigs of a cluster
+short_description: Keep the certificates, passwords and kubeconfigs of a cluster
 description:
   - Issues certificate authorities, the service account key pair and leaf
     certificates with the C(openssl) program, and writes kubeconfigs that embed them.
@@ -26,6 +26,13 @@ options:
     required: true
   signing_keys:
     description: Names of key pairs that sign tokens, C(NAME.key) and C(NAME.pub).
+    type: list
+    elements: str
+    default: []
+  passwords:
+    description:
+      - Names of passwords of the user C(edgevirt), C(NAME.password) and, for the
+        server that asks for it, C(NAME.htpasswd).
     type: list
     elements: str
     default: []
@@ -118,8 +125,10 @@ digests:
 """
 
 import base64
+import ctypes
 import hashlib
 import os
+import secrets
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
@@ -228,6 +237,27 @@ class Pki:
         self.digest(name, public)
 
     @staticmethod
+    def bcrypt(password):
+        """Hash of a password, by the C library's crypt: the only kind that the registry takes.
+        The password is random, so few rounds are enough, and every request costs them."""
+        library = ctypes.CDLL("libcrypt.so.1")
+        for function in (library.crypt, library.crypt_gensalt):
+            function.restype = ctypes.c_char_p
+        salt = library.crypt_gensalt(b"$2b$", ctypes.c_ulong(5), None, 0)
+        return library.crypt(password.encode(), salt).decode()
+
+    def password(self, name):
+        """A random password, and its hash for the server."""
+        plain, hashed = self.path(name, "password"), self.path(name, "htpasswd")
+        if not (os.path.exists(plain) and os.path.exists(hashed)):
+            self.issued.append(name)
+            if not self.module.check_mode:
+                password = secrets.token_hex(24)
+                self.install(hashed, f"edgevirt:{self.bcrypt(password)}\n".encode(), 0o600)
+                self.install(plain, (password + "\n").encode(), 0o600)
+        self.digest(name, hashed)
+
+    @staticmethod
     def extensions(wanted):
         """The extension section of a leaf certificate."""
         lines = [
@@ -329,6 +359,7 @@ def main():
             "directory": {"type": "path", "required": True},
             "authorities": {"type": "list", "elements": "str", "required": True},
             "signing_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+            "passwords": {"type": "list", "elements": "str", "default": [], "no_log": False},
             "certificates": {"type": "list", "elements": "dict", "default": [], "options": leaf},
             "server": {"type": "str", "default": ""},
             "server_authority": {"type": "str", "default": "ca"},
@@ -343,6 +374,8 @@ def main():
         pki.authority(name)
     for name in module.params["signing_keys"]:
         pki.signing_key(name)
+    for name in module.params["passwords"]:
+        pki.password(name)
     for wanted in module.params["certificates"]:
         pki.leaf(wanted)
     module.exit_json(changed=bool(pki.issued), issued=pki.issued, digests=pki.digests)
