@@ -57,7 +57,7 @@ where
         Err(refused) => return refused,
     };
     let user = user(&review["request"]["userInfo"]);
-    let review = match Review::parse(review) {
+    let review = match decide::cdi::admission::parse(review) {
         Ok(review) => review,
         Err(error) => return answer::text(400, error.to_string()),
     };

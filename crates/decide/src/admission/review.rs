@@ -10,10 +10,13 @@ pub enum ReviewError {
     #[error("AdmissionReview without {0}; was this posted by an API server?")]
     Missing(&'static str),
     /// The webhook was called for a kind it does not know.
-    #[error(
-        "expect resource to be one of virtualmachines, virtualmachineinstances, kubevirts; got '{0}'"
-    )]
-    Resource(String),
+    #[error("expect resource to be one of {expected}; got '{found}'")]
+    Resource {
+        /// Those that it knows.
+        expected: String,
+        /// RESOURCE.GROUP.
+        found: String,
+    },
     /// The operation is none of CREATE, UPDATE, DELETE, CONNECT.
     #[error("unknown operation '{0}'")]
     Operation(String),
@@ -63,13 +66,13 @@ pub enum Operation {
     Connect,
 }
 
-/// One admission request.
-#[derive(Clone, Debug)]
-pub struct Review {
+/// One admission request for an object of a kind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Review<K = Kind> {
     /// Identity of the request; unique, given back in the answer.
     pub uid: String,
     /// Kind of the object.
-    pub kind: Kind,
+    pub kind: K,
     /// What is done to it.
     pub operation: Operation,
     /// `status` or another subresource; empty for the object itself.
@@ -97,7 +100,22 @@ impl Review {
     /// # Errors
     /// When a field the API server always sets is missing, or the webhook is
     /// registered for a resource that is not ours.
-    pub fn parse(mut body: Value) -> Result<Self, ReviewError> {
+    pub fn parse(body: Value) -> Result<Self, ReviewError> {
+        Self::read(
+            body,
+            |group, resource| Kind::from_resource(resource).filter(|_| group == api::names::GROUP),
+            || "virtualmachines, virtualmachineinstances, kubevirts".to_owned(),
+        )
+    }
+}
+
+impl<K> Review<K> {
+    /// As [`Review::parse`], for kinds that `known` finds by group and resource; `all` names them.
+    pub(crate) fn read(
+        mut body: Value,
+        known: impl FnOnce(&str, &str) -> Option<K>,
+        all: impl FnOnce() -> String,
+    ) -> Result<Self, ReviewError> {
         let request = body
             .get_mut("request")
             .filter(|request| request.is_object())
@@ -115,9 +133,10 @@ impl Review {
             .as_str()
             .ok_or(ReviewError::Missing("request.resource"))?;
         let group = request["resource"]["group"].as_str().unwrap_or_default();
-        let kind = Kind::from_resource(resource)
-            .filter(|_| group == api::names::GROUP)
-            .ok_or_else(|| ReviewError::Resource(format!("{resource}.{group}")))?;
+        let kind = known(group, resource).ok_or_else(|| ReviewError::Resource {
+            expected: all(),
+            found: format!("{resource}.{group}"),
+        })?;
         let operation = match text("operation").as_str() {
             "CREATE" => Operation::Create,
             "UPDATE" => Operation::Update,
@@ -184,7 +203,10 @@ mod tests {
         foreign["request"]["resource"]["resource"] = json!("pods");
         assert_eq!(
             Review::parse(foreign).unwrap_err(),
-            ReviewError::Resource("pods.kubevirt.io".to_owned())
+            ReviewError::Resource {
+                expected: "virtualmachines, virtualmachineinstances, kubevirts".to_owned(),
+                found: "pods.kubevirt.io".to_owned(),
+            }
         );
         assert_eq!(
             Review::parse(json!({})).unwrap_err(),

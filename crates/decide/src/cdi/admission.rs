@@ -15,7 +15,7 @@ mod tests;
 use api::cdi::names::GROUP;
 use serde_json::Value;
 
-use crate::admission::{Cause, Operation, Reason, ReviewError, Verdict, unsupported_in};
+use crate::admission::{Cause, Operation, Reason, Review, ReviewError, Verdict, unsupported_in};
 
 /// Kinds without a controller, and what to do instead.
 const NOT_SERVED: [(&str, &str); 1] = [(
@@ -33,77 +33,28 @@ pub struct Context {
 }
 
 /// One admission request for a kind of CDI.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Request {
-    /// Identity of the request, given back in the answer.
-    pub uid: String,
-    /// Kind of the object.
-    pub kind: &'static str,
-    /// What is done to it.
-    pub operation: Operation,
-    /// `status` or another subresource; empty for the object itself.
-    pub subresource: String,
-    /// Namespace of the request.
-    pub namespace: String,
-    /// The object as it is to be; null on delete.
-    pub object: Value,
-    /// The object as it was; null on create.
-    pub old: Value,
-}
+pub type Request = Review<&'static str>;
 
-impl Request {
-    /// Reads the `request` of an AdmissionReview (admission.k8s.io/v1).
-    ///
-    /// # Errors
-    /// When a field the API server always sets is missing, or the webhook is
-    /// registered for a resource that is not CDI's.
-    pub fn parse(mut body: Value) -> Result<Self, ReviewError> {
-        let request = body
-            .get_mut("request")
-            .filter(|request| request.is_object())
-            .ok_or(ReviewError::Missing("request"))?;
-        let object = request["object"].take();
-        let old = request["oldObject"].take();
-        let text = |field: &str| request[field].as_str().unwrap_or_default().to_owned();
-        let group = request["resource"]["group"].as_str().unwrap_or_default();
-        let resource = request["resource"]["resource"]
-            .as_str()
-            .ok_or(ReviewError::Missing("request.resource"))?;
-        let kind = api::cdi::KINDS
-            .into_iter()
-            .find(|kind| format!("{}s", kind.to_lowercase()) == resource)
-            .filter(|_| group == GROUP)
-            .ok_or_else(|| ReviewError::Resource(format!("{resource}.{group}")))?;
-        let operation = match text("operation").as_str() {
-            "CREATE" => Operation::Create,
-            "UPDATE" => Operation::Update,
-            "DELETE" => Operation::Delete,
-            "CONNECT" => Operation::Connect,
-            "" => return Err(ReviewError::Missing("request.operation")),
-            other => return Err(ReviewError::Operation(other.to_owned())),
-        };
-        let uid = text("uid");
-        if uid.is_empty() {
-            return Err(ReviewError::Missing("request.uid"));
-        }
-        Ok(Self {
-            uid,
-            kind,
-            operation,
-            subresource: text("subResource"),
-            namespace: text("namespace"),
-            object,
-            old,
-        })
-    }
+/// Reads the `request` of an AdmissionReview (admission.k8s.io/v1).
+///
+/// # Errors
+/// When a field the API server always sets is missing, or the webhook is
+/// registered for a resource that is not CDI's.
+pub fn parse(body: Value) -> Result<Request, ReviewError> {
+    let resource = |kind: &str| format!("{}s", kind.to_lowercase());
+    let known = |group: &str, name: &str| {
+        let mut kinds = api::cdi::KINDS.into_iter();
+        kinds.find(|kind| group == GROUP && resource(kind) == name)
+    };
+    Review::read(body, known, || api::cdi::KINDS.map(resource).join(", "))
 }
 
 /// Answers an AdmissionReview with an AdmissionReview.
 ///
 /// # Errors
-/// As [`Request::parse`].
+/// As [`parse`].
 pub fn answer(body: Value, ctx: &Context) -> Result<Value, ReviewError> {
-    let request = Request::parse(body)?;
+    let request = parse(body)?;
     Ok(validate(&request, ctx).into_review(&request.uid))
 }
 

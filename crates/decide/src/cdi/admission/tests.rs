@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 
 fn request(operation: &str, resource: &str, object: Value, old: Value) -> Request {
-    Request::parse(json!({"request": {
+    parse(json!({"request": {
         "uid": "u", "operation": operation, "namespace": "ns",
         "resource": {"group": "cdi.kubevirt.io", "version": "v1beta1", "resource": resource},
         "object": object, "oldObject": old,
