@@ -22,32 +22,6 @@ pub use source::*;
 pub use transfer::*;
 pub use upload::*;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde::{Deserialize, Serialize};
-
-/// A condition of a kind of CDI. `status` is `True`, `False` or `Unknown`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Condition {
-    /// Kind of the condition, for example `Ready`.
-    #[serde(rename = "type")]
-    pub type_: String,
-    /// `True`, `False` or `Unknown`.
-    pub status: String,
-    /// CamelCase word for programs.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub reason: String,
-    /// Sentence for people.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub message: String,
-    /// When any of this last changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_heartbeat_time: Option<Time>,
-    /// When `status` last changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_transition_time: Option<Time>,
-}
-
 /// Makes a kind of cdi.kubevirt.io usable with any Kubernetes client; with the
 /// types of its parts, makes the kind itself.
 macro_rules! cdi_kind {

@@ -1,4 +1,4 @@
-//! The condition shape that all kubevirt.io kinds share.
+//! The condition shape that all kinds of kubevirt.io and cdi.kubevirt.io share.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
@@ -18,9 +18,12 @@ pub struct Condition {
     /// Sentence for people.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// When the condition was last looked at.
+    /// When any of this last changed, in kinds of kubevirt.io.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_probe_time: Option<Time>,
+    /// When any of this last changed, in kinds of cdi.kubevirt.io.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_heartbeat_time: Option<Time>,
     /// When `status` last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<Time>,

@@ -4,17 +4,39 @@ use api::Condition;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-/// A condition without times; [`set`] fills them.
+/// A condition without times; [`set`] fills them. `status` is `True`, `False` or `Unknown`.
 #[must_use]
-pub fn condition(type_: &str, status: bool, reason: &str, message: &str) -> Condition {
+pub fn said(type_: &str, status: &str, reason: &str, message: &str) -> Condition {
     Condition {
         type_: type_.to_owned(),
-        status: if status { "True" } else { "False" }.to_owned(),
+        status: status.to_owned(),
         reason: reason.to_owned(),
         message: message.to_owned(),
-        last_probe_time: None,
-        last_transition_time: None,
+        ..Condition::default()
     }
+}
+
+/// [`said`], with a status that is known.
+#[must_use]
+pub fn condition(type_: &str, status: bool, reason: &str, message: &str) -> Condition {
+    said(
+        type_,
+        if status { "True" } else { "False" },
+        reason,
+        message,
+    )
+}
+
+/// [`set`] for conditions whose heartbeat time tells of any change: those of CDI.
+pub fn beat(list: &mut Vec<Condition>, mut new: Condition, now: Timestamp) {
+    new.last_heartbeat_time = Some(Time(crate::plan::whole_seconds(now)));
+    set(list, new, now);
+}
+
+/// [`set`] for conditions whose probe time tells of any change: that of KubeVirt.
+pub fn probe(list: &mut Vec<Condition>, mut new: Condition, now: Timestamp) {
+    new.last_probe_time = Some(Time(crate::plan::whole_seconds(now)));
+    set(list, new, now);
 }
 
 /// Puts `new` in the list, in place of the one of its type.

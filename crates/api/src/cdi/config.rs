@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, cdi_kind};
+use super::cdi_kind;
+use crate::Condition;
 
 /// The wish for CDI, one in a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -7,7 +7,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, cdi_kind};
+use super::cdi_kind;
+use crate::Condition;
 
 cdi_kind! {
     /// The wish for a claim filled with an image.

@@ -3,7 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, cdi_kind};
+use super::cdi_kind;
+use crate::Condition;
 
 cdi_kind! {
     /// What is known of the storage class of the same name.

@@ -4,7 +4,8 @@ use k8s_openapi::api::core::v1::TypedLocalObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::{Deserialize, Serialize};
 
-use super::{ClaimSource, Condition, DataVolumeSource, DataVolumeSpec, cdi_kind};
+use super::{ClaimSource, DataVolumeSource, DataVolumeSpec, cdi_kind};
+use crate::Condition;
 
 cdi_kind! {
     /// A name for a claim to clone from.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, cdi_kind};
+use super::cdi_kind;
+use crate::Condition;
 
 cdi_kind! {
     /// The wish to move an object to another namespace.

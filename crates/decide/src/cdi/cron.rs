@@ -18,8 +18,7 @@ mod tests;
 
 use api::cdi::names::{DATA_IMPORT_CRON_LABEL, annotations as note};
 use api::cdi::{
-    ClaimSource, Condition, DataImportCron, DataImportCronStatus, DataSource, DataVolume,
-    ImportStatus,
+    ClaimSource, DataImportCron, DataImportCronStatus, DataSource, DataVolume, ImportStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -29,6 +28,7 @@ use serde_json::{Value, json};
 use super::cluster::Cluster;
 use super::worker::note as of_claim;
 use super::{datasource, state};
+use crate::conditions::said;
 use crate::plan::{Event, Plan, Step};
 
 /// How many imports are kept when nobody says.
@@ -543,13 +543,8 @@ fn told(
     conditions: [Said; 2],
     now: Timestamp,
 ) {
-    let conditions = conditions.map(|(type_, status, reason, message)| Condition {
-        type_: type_.to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message,
-        ..Condition::default()
-    });
+    let conditions =
+        conditions.map(|(type_, status, reason, message)| said(type_, status, reason, &message));
     new.conditions = datasource::dated(&old.conditions, conditions.to_vec(), now);
     if new != *old {
         plan.push(Op::PatchStatus(json!({ "status": new })));

@@ -1,9 +1,11 @@
 //! Status of DataSources, and the dates of conditions.
 
-use api::cdi::{ClaimSource, Condition, DataSourceSource, DataSourceStatus};
+use api::Condition;
+use api::cdi::{ClaimSource, DataSourceSource, DataSourceStatus};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use super::claim::Refusal;
+use crate::conditions::{beat, said};
 
 /// The status of a DataSource that stands for `source`; times are the caller's. `found` is the
 /// claim, `snapshot` whether the snapshot can be restored, if it is there.
@@ -54,13 +56,7 @@ pub fn data_source(
     };
     DataSourceStatus {
         source: source.ok().cloned(),
-        conditions: vec![Condition {
-            type_: "Ready".to_owned(),
-            status: status.to_owned(),
-            reason: reason.to_owned(),
-            message,
-            ..Condition::default()
-        }],
+        conditions: vec![said("Ready", status, reason, &message)],
     }
 }
 
@@ -70,7 +66,7 @@ pub fn dated(old: &[Condition], new: Vec<Condition>, now: jiff::Timestamp) -> Ve
     let mut list = old.to_vec();
     list.retain(|old| new.iter().any(|new| new.type_ == old.type_));
     for condition in new {
-        super::status::set(&mut list, condition, now);
+        beat(&mut list, condition, now);
     }
     list
 }

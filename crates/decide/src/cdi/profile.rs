@@ -3,8 +3,9 @@
 //! Source of the provisioners' capabilities: their own documentation, as CDI
 //! pkg/storagecapabilities collects it.
 
+use api::Condition;
 use api::cdi::names::{API_VERSION, APP, APP_LABEL, COMPONENT_LABEL};
-use api::cdi::{ClaimPropertySet, Condition, StorageProfileStatus};
+use api::cdi::{ClaimPropertySet, StorageProfileStatus};
 use serde_json::{Value, json};
 
 use super::cluster::{Class, Cluster};

@@ -5,13 +5,14 @@
 #[cfg(test)]
 mod tests;
 
+use api::Condition;
 use api::cdi::names::annotations as note;
-use api::cdi::{Condition, DataVolume, DataVolumeStatus, phase};
+use api::cdi::{DataVolume, DataVolumeStatus, phase};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::worker::{Job, note as of};
+use crate::conditions::{beat, said};
 use crate::plan::Event;
 
 /// Why a DataVolume is where it is, when its claim does not tell.
@@ -62,7 +63,7 @@ pub fn status(seen: &Seen<'_>, now: Timestamp) -> (DataVolumeStatus, Option<Even
     };
     let wanted = conditions(seen, phase);
     for condition in wanted {
-        set(&mut new.conditions, condition, now);
+        beat(&mut new.conditions, condition, now);
     }
     let event = event.filter(|_| new.phase != old.phase);
     (new, event)
@@ -271,13 +272,6 @@ impl Words {
 
 /// Bound, Ready and Running; the order is upstream's.
 fn conditions(seen: &Seen<'_>, phase: &str) -> [Condition; 3] {
-    let make = |type_: &str, status: &str, reason: &str, message: &str| Condition {
-        type_: type_.to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-        ..Condition::default()
-    };
     let cause = seen.cause.clone().unwrap_or_default();
     let bound = match seen.claim {
         None => {
@@ -288,7 +282,7 @@ fn conditions(seen: &Seen<'_>, phase: &str) -> [Condition; 3] {
                     text.to_owned()
                 }
             };
-            make(
+            said(
                 "Bound",
                 "False",
                 &or(&cause.reason, "NotFound"),
@@ -302,9 +296,9 @@ fn conditions(seen: &Seen<'_>, phase: &str) -> [Condition; 3] {
                 .as_ref()
                 .and_then(|status| status.phase.as_deref())
             {
-                Some("Bound") => make("Bound", "True", "Bound", &format!("PVC {name} Bound")),
-                Some("Lost") => make("Bound", "False", "ClaimLost", "Claim Lost"),
-                _ => make("Bound", "False", "Pending", &format!("PVC {name} Pending")),
+                Some("Bound") => said("Bound", "True", "Bound", &format!("PVC {name} Bound")),
+                Some("Lost") => said("Bound", "False", "ClaimLost", "Claim Lost"),
+                _ => said("Bound", "False", "Pending", &format!("PVC {name} Pending")),
             }
         }
     };
@@ -316,46 +310,22 @@ fn conditions(seen: &Seen<'_>, phase: &str) -> [Condition; 3] {
     let runs = text(note::RUNNING) == "true";
     let running = if runs || seen.claim.is_none() || seen.cause.is_none() {
         let status = if runs { "True" } else { "False" };
-        make(
+        said(
             "Running",
             status,
             text(note::RUNNING_REASON),
             text(note::RUNNING_MESSAGE),
         )
     } else {
-        make("Running", "False", &cause.reason, &cause.message)
+        said("Running", "False", &cause.reason, &cause.message)
     };
     let ready = match phase {
-        phase::SUCCEEDED => make("Ready", "True", "", ""),
-        phase::UNKNOWN => make("Ready", "Unknown", "", ""),
+        phase::SUCCEEDED => said("Ready", "True", "", ""),
+        phase::UNKNOWN => said("Ready", "Unknown", "", ""),
         // Ours: upstream leaves a reader to find this under Running.
-        phase::FAILED => make("Ready", "False", &running.reason, &running.message),
-        _ if runs => make("Ready", "False", "TransferRunning", ""),
-        _ => make("Ready", "False", &cause.reason, &cause.message),
+        phase::FAILED => said("Ready", "False", &running.reason, &running.message),
+        _ if runs => said("Ready", "False", "TransferRunning", ""),
+        _ => said("Ready", "False", &cause.reason, &cause.message),
     };
     [bound, ready, running]
-}
-
-/// Puts a condition into the list; its times move only when it does.
-pub(super) fn set(list: &mut Vec<Condition>, mut new: Condition, now: Timestamp) {
-    let time = Some(Time(crate::plan::whole_seconds(now)));
-    match list.iter_mut().find(|old| old.type_ == new.type_) {
-        Some(old) => {
-            if old.status == new.status && old.reason == new.reason && old.message == new.message {
-                return;
-            }
-            new.last_transition_time = if old.status == new.status {
-                old.last_transition_time.clone()
-            } else {
-                time.clone()
-            };
-            new.last_heartbeat_time = time;
-            *old = new;
-        }
-        None => {
-            new.last_transition_time = time.clone();
-            new.last_heartbeat_time = time;
-            list.push(new);
-        }
-    }
 }

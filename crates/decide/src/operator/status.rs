@@ -3,14 +3,14 @@
 //! (virt-operator). While it updates, Available, Progressing and Degraded are
 //! all true.
 
+use api::KubeVirt;
 use api::condition::Condition;
 use api::kubevirt::KubeVirtStatus;
-use api::{KubeVirt, condition};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::Config;
+use crate::conditions::{probe, said};
 
 /// Phase: objects are being applied or are not ready yet.
 pub const DEPLOYING: &str = "Deploying";
@@ -220,7 +220,6 @@ fn drop_condition(conditions: &mut Vec<Condition>, type_: &str) {
     conditions.retain(|condition| condition.type_ != type_);
 }
 
-/// Sets a condition; its times move only when it changes.
 fn set(
     conditions: &mut Vec<Condition>,
     type_: &str,
@@ -229,27 +228,5 @@ fn set(
     message: &str,
     now: Timestamp,
 ) {
-    let before = condition::find(conditions, type_);
-    if before.is_some_and(|known| {
-        known.status == status && known.reason == reason && known.message == message
-    }) {
-        return;
-    }
-    // The API server keeps whole seconds.
-    let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
-    let since = before
-        .filter(|known| known.status == status)
-        .and_then(|known| known.last_transition_time.clone());
-    let next = Condition {
-        type_: type_.into(),
-        status: status.into(),
-        reason: reason.into(),
-        message: message.into(),
-        last_probe_time: Some(now.clone()),
-        last_transition_time: since.or(Some(now)),
-    };
-    match conditions.iter_mut().find(|known| known.type_ == type_) {
-        Some(known) => *known = next,
-        None => conditions.push(next),
-    }
+    probe(conditions, said(type_, status, reason, message), now);
 }

@@ -229,6 +229,7 @@ fn ours(condition: &PodCondition) -> Condition {
         message: condition.message.clone().unwrap_or_default(),
         last_probe_time: None,
         last_transition_time: condition.last_transition_time.clone(),
+        ..Condition::default()
     }
 }
 

@@ -2,12 +2,13 @@
 //! Source of phases, reasons and the meaning of their combinations: the
 //! operators' SDK of KubeVirt (controller-lifecycle-operator-sdk, cr-status.go).
 
-use api::cdi::{CDI, CdiConfigStatus, CdiStatus, Condition, FilesystemOverhead};
+use api::Condition;
+use api::cdi::{CDI, CdiConfigStatus, CdiStatus, FilesystemOverhead};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::Config;
+use crate::conditions::{beat, said};
 
 /// Phase: objects are being applied or are not ready yet.
 pub const DEPLOYING: &str = "Deploying";
@@ -184,7 +185,6 @@ fn all(
     set(conditions, "Degraded", degraded, of, now);
 }
 
-/// Sets a condition; its times move only when it changes.
 fn set(
     conditions: &mut Vec<Condition>,
     type_: &str,
@@ -192,28 +192,5 @@ fn set(
     (reason, message): (&str, &str),
     now: Timestamp,
 ) {
-    let place = conditions.iter().position(|one| one.type_ == type_);
-    let before = place.and_then(|place| conditions.get(place));
-    if before.is_some_and(|known| {
-        known.status == status && known.reason == reason && known.message == message
-    }) {
-        return;
-    }
-    // The API server keeps whole seconds.
-    let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
-    let since = before
-        .filter(|known| known.status == status)
-        .and_then(|known| known.last_transition_time.clone());
-    let next = Condition {
-        type_: type_.into(),
-        status: status.into(),
-        reason: reason.into(),
-        message: message.into(),
-        last_heartbeat_time: Some(now.clone()),
-        last_transition_time: since.or(Some(now)),
-    };
-    match place {
-        Some(place) => conditions[place] = next,
-        None => conditions.push(next),
-    }
+    beat(conditions, said(type_, status, reason, message), now);
 }
