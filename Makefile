@@ -16,7 +16,8 @@ ONLY ?=
 VENV := .venv
 VENV_STAMP := $(VENV)/.requirements
 PLAYBOOK := $(VENV)/bin/ansible-playbook --inventory $(INVENTORY)
-CLUSTER_KUBECONFIG := /etc/edgevirt/admin.conf
+# Of a control plane on another machine it is fetched (roles/kubernetes).
+CLUSTER_KUBECONFIG := $(or $(wildcard $(abspath $(INVENTORY)).kubeconfig),/etc/edgevirt/admin.conf)
 
 .PHONY: help
 help: ## Print this
@@ -94,11 +95,12 @@ BUILD_DATA = EDGEVIRT_COMMIT=$(call LAST_COMMIT,%H) EDGEVIRT_BUILD_DATE=$(call L
 # A kubeconfig that the user names is a cluster of the user's: none is brought up.
 ifneq ($(origin KUBECONFIG),undefined)
 ifneq ($(KUBECONFIG),$(CLUSTER_KUBECONFIG))
-EXISTING := yes
+EXISTING := $(firstword $(subst :, ,$(KUBECONFIG)))
 endif
 endif
 KUBECONFIG ?= $(CLUSTER_KUBECONFIG)
 export KUBECONFIG
+CLUSTER := --inventory $(INVENTORY) $(if $(EXISTING),--kubeconfig $(EXISTING))
 
 # libssh2 links the system's OpenSSL; the tests of the SSH client start a server.
 .PHONY: native
@@ -119,8 +121,8 @@ up: preflight images venv ## Bring up everything and boot a virtual machine to i
 ifndef EXISTING
 	@$(MAKE) cluster
 endif
-	$(PROGRAMS)/edgevirt deploy --inventory $(INVENTORY) --images $(IMAGES)
-	$(PROGRAMS)/edgevirt demo
+	$(PROGRAMS)/edgevirt deploy $(CLUSTER) --images $(IMAGES)
+	$(PROGRAMS)/edgevirt demo $(CLUSTER)
 
 build: native ## Build the programs
 	$(BUILD_DATA) $(BUILD)

@@ -82,6 +82,10 @@ pub(crate) struct ClusterArgs {
     /// Kubeconfig of the cluster [default: $KUBECONFIG, else /etc/edgevirt/admin.conf, else ~/.kube/config].
     #[arg(long, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
+    /// Ansible inventory of the cluster. Where its control plane is another machine, the cluster is the one of the
+    /// kubeconfig that was fetched from there, whatever KUBECONFIG says.
+    #[arg(long, short, value_name = "FILE|DIR")]
+    pub(crate) inventory: Option<PathBuf>,
 }
 
 /// Settings that a file, the environment or a flag may give, the flag winning.
@@ -319,6 +323,7 @@ pub(crate) struct ApplyArgs {
 
 /// Arguments of `deploy`.
 #[derive(Debug, Args)]
+#[command(mut_arg("inventory", |arg| arg.default_value("inventory/local.yml")))]
 pub(crate) struct DeployArgs {
     /// Settings.
     #[command(flatten)]
@@ -326,14 +331,6 @@ pub(crate) struct DeployArgs {
     /// Cluster.
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
-    /// Ansible inventory.
-    #[arg(
-        long,
-        short,
-        default_value = "inventory/local.yml",
-        value_name = "FILE"
-    )]
-    pub(crate) inventory: PathBuf,
     /// Directory with the playbooks.
     #[arg(long, default_value = "playbooks", value_name = "DIR")]
     pub(crate) playbooks: PathBuf,

@@ -1,5 +1,7 @@
-//! Which cluster a verb means: the first of `--kubeconfig`, KUBECONFIG, the embedded cluster's own file and
-//! `~/.kube/config` that is there.
+//! Which cluster a verb means: the first of `--kubeconfig`, the cluster of an inventory whose control plane is another
+//! machine, KUBECONFIG, the embedded cluster's own file and `~/.kube/config` that is there.
+
+mod elsewhere;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,7 @@ use kube::config::Kubeconfig;
 use kube::{Client, Config};
 
 use crate::cli::ClusterArgs;
+pub(crate) use elsewhere::Elsewhere;
 
 /// Where the embedded cluster leaves its administrator's kubeconfig (roles/kubernetes).
 pub(crate) const EMBEDDED: &str = "/etc/edgevirt/admin.conf";
@@ -20,12 +23,67 @@ const HOME: &str = ".kube/config";
 /// # Errors
 /// When nothing names a cluster, or a file that is named is not there.
 pub(crate) fn kubeconfigs(args: &ClusterArgs) -> anyhow::Result<Vec<PathBuf>> {
+    if args.kubeconfig.is_none()
+        && let Some(path) = &args.inventory
+        && let Some(elsewhere) = elsewhere::read(path)?
+    {
+        return Ok(vec![elsewhere.fetched()?.to_owned()]);
+    }
     choose(
         args.kubeconfig.as_deref(),
         std::env::var_os("KUBECONFIG"),
         std::env::home_dir(),
         Path::exists,
     )
+}
+
+/// The cluster that the playbooks bring the product to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Destination {
+    /// Its kubeconfig on this machine; that of an embedded cluster elsewhere is there when the playbooks have run.
+    pub(crate) kubeconfig: PathBuf,
+    /// It is the one that `playbooks/cluster.yml` made.
+    pub(crate) embedded: bool,
+    /// The control plane of the inventory, if it is another machine.
+    pub(crate) elsewhere: Option<Elsewhere>,
+}
+
+/// Where `deploy` goes.
+///
+/// # Errors
+/// When the inventory cannot be read, nothing names a cluster, or a file that is named is not there.
+pub(crate) fn destination(args: &ClusterArgs) -> anyhow::Result<Destination> {
+    let elsewhere = match &args.inventory {
+        Some(path) => elsewhere::read(path)?,
+        None => None,
+    };
+    Ok(match elsewhere {
+        None => {
+            let kubeconfig = kubeconfigs(args)?.swap_remove(0);
+            Destination {
+                embedded: kubeconfig == Path::new(EMBEDDED),
+                kubeconfig,
+                elsewhere,
+            }
+        }
+        Some(elsewhere) => match &args.kubeconfig {
+            Some(path) if absolute(path)? != elsewhere.kubeconfig => Destination {
+                kubeconfig: kubeconfigs(args)?.swap_remove(0),
+                embedded: false,
+                elsewhere: Some(elsewhere),
+            },
+            _ => Destination {
+                kubeconfig: elsewhere.kubeconfig.clone(),
+                embedded: true,
+                elsewhere: Some(elsewhere),
+            },
+        },
+    })
+}
+
+/// A path that means the same in another directory.
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("cannot resolve {}", path.display()))
 }
 
 fn choose(
@@ -65,7 +123,7 @@ fn choose(
         Some(path) => Ok(vec![path]),
         None => bail!(
             "expected a cluster, found none: no --kubeconfig, no KUBECONFIG, no {EMBEDDED}, no ~/{HOME}; \
-             `make cluster` brings one up"
+             `make cluster` brings one up, --inventory names one whose control plane is another machine"
         ),
     }
 }

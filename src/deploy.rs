@@ -11,8 +11,8 @@ use anyhow::{Context, bail};
 use serde_json::json;
 
 use crate::ansible::{Counts, Event, Playbook};
-use crate::cli::{Component, DeployArgs, Format, ValidateArgs};
-use crate::cluster;
+use crate::cli::{ClusterArgs, Component, DeployArgs, Format, ValidateArgs};
+use crate::cluster::{self, Destination};
 use crate::interrupt;
 use crate::output::{Output, Tone};
 use crate::settings::Settings;
@@ -25,7 +25,8 @@ pub(crate) fn run(
 ) -> anyhow::Result<ExitCode> {
     let playbook = std::path::absolute(args.playbooks.join("site.yml"))
         .context("cannot resolve --playbooks")?;
-    for path in [&playbook, &args.inventory] {
+    let inventory = inventory(args);
+    for path in [playbook.as_path(), inventory] {
         if !path.exists() {
             bail!(
                 "{}: no such file; run from the repository, or name it with --playbooks and --inventory",
@@ -34,15 +35,16 @@ pub(crate) fn run(
         }
     }
     // Asked first: without it the playbook would run and nobody could tell whether it worked.
-    let kubeconfig = cluster::kubeconfigs(&args.cluster)?.swap_remove(0);
+    let destination = cluster::destination(&args.cluster)?;
+    let manifests = tempfile::tempdir().context("cannot make a temporary directory")?;
     let log = log_file(args)?;
     let mut failures = Vec::new();
     let mut hosts = std::collections::BTreeMap::<String, Counts>::new();
     let bar = out.bar(0, "deploy");
     let status = Playbook {
         path: &playbook,
-        inventory: &args.inventory,
-        extra_vars: extra_vars(settings, args, &kubeconfig)?,
+        inventory,
+        extra_vars: extra_vars(settings, args, &destination, manifests.path())?,
         check: args.check,
         log: &log,
     }
@@ -84,21 +86,57 @@ pub(crate) fn run(
     if args.check {
         return Ok(ExitCode::SUCCESS);
     }
-    crate::validate::run(
+    let outcome = crate::validate::run(
         &ValidateArgs {
-            cluster: args.cluster.clone(),
+            cluster: validated(args, &destination),
             namespace: settings.namespace.clone(),
-            component: components(&kubeconfig),
+            component: components(&destination),
             wait: args.timeout,
             output: Format::Table,
         },
         out,
-    )
+    );
+    let Destination {
+        kubeconfig,
+        embedded: true,
+        elsewhere: Some(elsewhere),
+    } = &destination
+    else {
+        return outcome;
+    };
+    let code = outcome.with_context(|| {
+        format!(
+            "{} found that it works; from here it cannot be seen. If this machine reaches the API server at another \
+             address, say so with kubernetes_api_endpoint (HOST:PORT) in the inventory and run playbooks/cluster.yml again",
+            elsewhere.host
+        )
+    })?;
+    let path = kubeconfig.display();
+    out.note(&format!(
+        "The cluster's kubeconfig is here: export KUBECONFIG={path}"
+    ));
+    Ok(code)
+}
+
+/// The inventory; the command line has a default.
+fn inventory(args: &DeployArgs) -> &Path {
+    args.cluster.inventory.as_deref().unwrap_or(Path::new(""))
+}
+
+/// The cluster to look at: the one that was deployed to.
+fn validated(args: &DeployArgs, destination: &Destination) -> ClusterArgs {
+    match destination.elsewhere {
+        None => args.cluster.clone(),
+        Some(_) => ClusterArgs {
+            kubeconfig: Some(destination.kubeconfig.clone()),
+            inventory: None,
+        },
+    }
 }
 
 /// What the playbook brings to the cluster: storage only to the embedded one, for another has its own.
-fn components(kubeconfig: &Path) -> Vec<Component> {
-    if kubeconfig == Path::new(cluster::EMBEDDED) {
+fn components(destination: &Destination) -> Vec<Component> {
+    if destination.embedded {
         vec![Component::Kubevirt, Component::StorageLocal, Component::Cdi]
     } else {
         vec![Component::Kubevirt, Component::Cdi]
@@ -108,7 +146,8 @@ fn components(kubeconfig: &Path) -> Vec<Component> {
 fn extra_vars(
     settings: &Settings,
     args: &DeployArgs,
-    kubeconfig: &Path,
+    destination: &Destination,
+    manifests: &Path,
 ) -> anyhow::Result<serde_json::Value> {
     let binary = std::env::current_exe().context("cannot find this program's own path")?;
     let images = std::path::absolute(&settings.images)
@@ -121,11 +160,20 @@ fn extra_vars(
         "preflight_skip": args.skip,
         "images_dir": images,
     });
-    // The embedded cluster's is what the role takes, unless the inventory says otherwise.
-    if kubeconfig != Path::new(cluster::EMBEDDED) {
-        let path = std::path::absolute(kubeconfig)
-            .with_context(|| format!("cannot resolve {}", kubeconfig.display()))?;
-        vars["kubevirt_kubeconfig"] = json!(path);
+    let kubeconfig = std::path::absolute(&destination.kubeconfig)
+        .with_context(|| format!("cannot resolve {}", destination.kubeconfig.display()))?;
+    match (destination.embedded, &destination.elsewhere) {
+        // The embedded cluster's is what the role takes, unless the inventory says otherwise.
+        (true, None) => {}
+        (true, Some(_)) => vars["kubernetes_kubeconfig"] = json!(kubeconfig),
+        (false, None) => vars["kubevirt_kubeconfig"] = json!(kubeconfig),
+        // The file is here and the node has none, so what takes it is done here.
+        (false, Some(_)) => {
+            vars["kubevirt_kubeconfig"] = json!(kubeconfig);
+            vars["kubevirt_kubeconfig_here"] = json!(true);
+            vars["kubevirt_manifests_dir"] = json!(manifests.join("kubevirt"));
+            vars["cdi_manifests_dir"] = json!(manifests.join("cdi"));
+        }
     }
     Ok(vars)
 }

@@ -12,7 +12,7 @@ mod fix;
 mod fixing;
 mod fleet;
 mod gather;
-mod inventory;
+pub(crate) mod inventory;
 mod live;
 mod nodes;
 pub(crate) mod report;

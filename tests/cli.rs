@@ -140,6 +140,63 @@ fn a_cluster_that_does_not_answer_is_told_with_its_address() {
     );
 }
 
+/// An inventory with its control plane elsewhere, an `ansible-playbook` that notes its variables and fetches the
+/// kubeconfig of a cluster where nothing listens, and what `deploy` does with them.
+fn deployed(words: &[&str]) -> (tempfile::TempDir, String, serde_json::Value) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(path("site"), "[control_plane]\nedge1\n").unwrap();
+    std::fs::write(path("nobody"), NOBODY).unwrap();
+    let here = dir.path().display();
+    let script = format!(
+        "#!/bin/sh\necho \"$4\" > {here}/variables\ncp {here}/nobody {here}/site.kubeconfig\n"
+    );
+    let program = path("ansible-playbook");
+    std::fs::write(&program, script).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, mode).unwrap();
+    let playbooks = format!("{}/playbooks", env!("CARGO_MANIFEST_DIR"));
+    let search = format!("{here}:/usr/bin:/bin");
+    let common = ["deploy", "--inventory", "site", "--playbooks", &playbooks];
+    let quick = ["--timeout", "0", "--log-dir", "log"];
+    let output = edgevirt(
+        dir.path(),
+        &[&common[..], &quick, words].concat(),
+        // A cluster of the user's that has nothing to do with the inventory.
+        &[("PATH", &search), ("KUBECONFIG", "/no/such/cluster")],
+    );
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let variables = std::fs::read(path("variables")).unwrap();
+    let variables = serde_json::from_slice(&variables).unwrap();
+    (dir, said, variables)
+}
+
+#[test]
+fn a_control_plane_elsewhere_is_deployed_to_and_looked_at_by_its_own_kubeconfig() {
+    let (dir, said, variables) = deployed(&[]);
+    let fetched = dir.path().join("site.kubeconfig").display().to_string();
+    assert_eq!(variables["kubernetes_kubeconfig"], fetched.as_str());
+    assert!(variables.get("kubevirt_kubeconfig").is_none());
+    for word in ["127.0.0.1:9", &fetched, "edge1", "kubernetes_api_endpoint"] {
+        assert!(said.contains(word), "expected {word:?} in {said}");
+    }
+    let words = ["validate", "--inventory", "site"];
+    let output = edgevirt(dir.path(), &words, &[]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(&fetched), "{said}");
+}
+
+#[test]
+fn a_kubeconfig_that_is_named_wins_over_a_control_plane_elsewhere_and_is_used_here() {
+    let (dir, said, variables) = deployed(&["--kubeconfig", "nobody"]);
+    let named = dir.path().join("nobody").display().to_string();
+    assert_eq!(variables["kubevirt_kubeconfig"], named.as_str());
+    assert_eq!(variables["kubevirt_kubeconfig_here"], true);
+    assert!(said.contains("address is from nobody"), "{said}");
+    assert!(!said.contains("kubernetes_api_endpoint"), "{said}");
+}
+
 #[test]
 fn a_doctor_without_a_cluster_says_so_and_ends_as_preflight_does() {
     let no_file = ["doctor", "cdi", "--kubeconfig", "/no/such/config"];

@@ -235,6 +235,13 @@ impl Inventory {
         Some(hosts)
     }
 
+    /// The first host of a group in the order of the files.
+    pub(crate) fn first_of(&self, group: &str) -> Option<&str> {
+        let members = self.members(group)?;
+        let mut hosts = self.order.iter().map(String::as_str);
+        hosts.find(|host| members.contains(host))
+    }
+
     /// Groups of a host with their depth below `all`, `all` first, the deepest last;
     /// groups of one depth by name. That is Ansible's order of precedence.
     pub(crate) fn groups_of(&self, host: &str) -> Vec<&str> {

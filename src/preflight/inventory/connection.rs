@@ -84,6 +84,18 @@ pub(crate) fn way(
     .way(name, defaults, warnings)
 }
 
+/// Whether it is this machine.
+///
+/// # Errors
+/// When its connection is an expression, or a kind that is not known.
+pub(crate) fn is_local(variables: &Variables) -> Result<bool, String> {
+    Reader {
+        variables,
+        used: BTreeSet::new(),
+    }
+    .is_local()
+}
+
 struct Reader<'a> {
     variables: &'a Variables,
     used: BTreeSet<&'static str>,
@@ -96,15 +108,8 @@ impl<'a> Reader<'a> {
         defaults: &Defaults,
         warnings: &mut BTreeSet<String>,
     ) -> Result<Way, String> {
-        match self.text(&["ansible_connection"])?.as_deref() {
-            Some("local" | "ansible.builtin.local") => return Ok(Way::Local),
-            None | Some("ssh" | "smart" | "ansible.builtin.ssh" | "paramiko" | "paramiko_ssh") => {}
-            Some(other) => {
-                return Err(self.place(
-                    "ansible_connection",
-                    &format!("expected ssh or local, found {other}"),
-                ));
-            }
+        if self.is_local()? {
+            return Ok(Way::Local);
         }
         let host = self
             .text(&["ansible_host", "ansible_ssh_host"])?
@@ -203,6 +208,19 @@ impl<'a> Reader<'a> {
             },
             privilege,
         })))
+    }
+
+    fn is_local(&mut self) -> Result<bool, String> {
+        match self.text(&["ansible_connection"])?.as_deref() {
+            Some("local" | "ansible.builtin.local") => Ok(true),
+            None | Some("ssh" | "smart" | "ansible.builtin.ssh" | "paramiko" | "paramiko_ssh") => {
+                Ok(false)
+            }
+            Some(other) => Err(self.place(
+                "ansible_connection",
+                &format!("expected ssh or local, found {other}"),
+            )),
+        }
     }
 
     fn privilege(&mut self, user: &str, defaults: &Defaults) -> Result<Become, String> {
