@@ -4,6 +4,8 @@
 //!
 //! Unlike upstream a token also names the claim's UID, so it dies with the claim.
 
+mod clone;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context, anyhow, bail};
@@ -19,6 +21,8 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer};
 use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer as _, SubjectPublicKeyInfo};
+
+pub use clone::Copy;
 
 /// Who signs.
 const ISSUER: &str = "cdi-apiserver";
@@ -56,6 +60,16 @@ struct Resource {
     group: String,
     version: String,
     resource: String,
+}
+
+impl Resource {
+    fn claims() -> Self {
+        Self {
+            group: String::new(),
+            version: "v1".to_owned(),
+            resource: "persistentvolumeclaims".to_owned(),
+        }
+    }
 }
 
 /// The claim that a token is for.
@@ -134,22 +148,9 @@ impl SigningKey {
     /// # Errors
     /// When the system gives no random numbers.
     pub fn sign(&self, target: &Target, now: i64) -> anyhow::Result<String> {
-        let token = Token {
-            operation: OPERATION.to_owned(),
-            name: target.name.clone(),
-            namespace: target.namespace.clone(),
-            resource: Resource {
-                group: String::new(),
-                version: "v1".to_owned(),
-                resource: "persistentvolumeclaims".to_owned(),
-            },
-            params: [(UID.to_owned(), target.uid.clone())].into(),
-            iss: ISSUER.to_owned(),
-            iat: now,
-            nbf: now,
-            exp: now + TOKEN_SECONDS,
-        };
-        self.seal(&token)
+        let params = [(UID.to_owned(), target.uid.clone())].into();
+        let claim = (target.namespace.as_str(), target.name.as_str());
+        self.seal(&Token::new(OPERATION, claim, params, now))
     }
 
     fn seal(&self, token: &Token) -> anyhow::Result<String> {
@@ -191,6 +192,13 @@ impl VerifyingKey {
     /// # Errors
     /// Why it is not accepted.
     pub fn verify(&self, token: &str, now: i64) -> Result<Target, Refused> {
+        let token = self.open(token)?;
+        token.lives(now)?;
+        token.target()
+    }
+
+    /// A token that is signed by the API server.
+    fn open(&self, token: &str) -> Result<Token, Refused> {
         let invalid = |why: &str| Refused::Invalid(why.to_owned());
         let mut parts = token.split('.');
         let (Some(header), Some(body), Some(signature), None) =
@@ -215,14 +223,34 @@ impl VerifyingKey {
         UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, &self.0)
             .verify(&token.as_bytes()[..end], &decode(signature)?)
             .map_err(|_| invalid("it is not signed by this cluster's CDI"))?;
-        let token: Token = serde_json::from_slice(&decode(body)?)
-            .map_err(|_| invalid("its claims are not those of an upload token"))?;
-        token.target(now)
+        serde_json::from_slice(&decode(body)?)
+            .map_err(|_| invalid("its claims are not those of a token of CDI"))
     }
 }
 
 impl Token {
-    fn target(self, now: i64) -> Result<Target, Refused> {
+    /// A token about a claim, named by namespace and name, that begins to live `now`.
+    fn new(
+        operation: &str,
+        (namespace, name): (&str, &str),
+        params: BTreeMap<String, String>,
+        now: i64,
+    ) -> Self {
+        Self {
+            operation: operation.to_owned(),
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            resource: Resource::claims(),
+            params,
+            iss: ISSUER.to_owned(),
+            iat: now,
+            nbf: now,
+            exp: now + TOKEN_SECONDS,
+        }
+    }
+
+    /// Fails when it is nobody's of ours, or not valid at `now`.
+    fn lives(&self, now: i64) -> Result<(), Refused> {
         let invalid = |why: String| Err(Refused::Invalid(why));
         if self.iss != ISSUER {
             return invalid(format!("expected issuer {ISSUER}, found {}", self.iss));
@@ -236,6 +264,11 @@ impl Token {
         if now + LEEWAY < self.nbf || now + LEEWAY < self.iat {
             return invalid("it is from the future; are the nodes' clocks right?".to_owned());
         }
+        Ok(())
+    }
+
+    /// The claim that may be uploaded to.
+    fn target(self) -> Result<Target, Refused> {
         let uid = self.params.get(UID).cloned().unwrap_or_default();
         if self.operation != OPERATION
             || self.resource.resource != "persistentvolumeclaims"

@@ -9,6 +9,7 @@
 //! poll, and the DataVolume's status follows from the claim alone. So a claim
 //! that nobody made a DataVolume for is filled in the same way.
 
+pub mod across;
 pub mod admission;
 pub mod claim;
 pub mod cluster;

@@ -30,6 +30,7 @@ mod format;
 mod plain;
 mod qcow2;
 mod source;
+pub mod sparse;
 mod stream;
 mod target;
 mod unpack;

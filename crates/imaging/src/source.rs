@@ -65,6 +65,34 @@ impl FileSource {
         })
     }
 
+    /// Where the next bytes from `from` on are that the file system keeps: begin and end. A
+    /// system that does not tell holes keeps all.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn data(&self, from: u64) -> Result<Option<(u64, u64)>> {
+        use rustix::fs::{SeekFrom, seek};
+        use rustix::io::Errno;
+        if from >= self.length {
+            return Ok(None);
+        }
+        let failed = |error: Errno| {
+            Error::io(format!("cannot look for data in {}", self.path.display()))(error.into())
+        };
+        let begin = match seek(&self.file, SeekFrom::Data(from)) {
+            Ok(begin) => begin,
+            Err(Errno::NXIO) => return Ok(None),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(Some((from, self.length))),
+            Err(error) => return Err(failed(error)),
+        };
+        let end = match seek(&self.file, SeekFrom::Hole(begin)) {
+            Ok(end) if end > begin => end.min(self.length),
+            Ok(_) | Err(Errno::NXIO | Errno::INVAL | Errno::OPNOTSUPP) => self.length,
+            Err(error) => return Err(failed(error)),
+        };
+        Ok((begin < self.length).then_some((begin, end)))
+    }
+
     /// Gives back the space of what was read, as far as the file system can: for a file that
     /// is removed afterwards and lies on the volume that is written to.
     #[must_use]

@@ -53,6 +53,9 @@ pub const IMPORTER: &str = "importer";
 pub const UPLOAD_SERVER: &str = "cdi-upload-server";
 /// Value of [`COMPONENT_LABEL`] on cloner pods.
 pub const CLONER: &str = "cdi-clone-source";
+/// Value of [`COMPONENT_LABEL`] on pods that take a clone of another namespace. Ours: nobody but
+/// the clone's own source pod may reach them.
+pub const CLONE_TARGET: &str = "cdi-clone-target";
 /// Value of [`COMPONENT_LABEL`] on pods that get a clone's claim ready.
 pub const PREPARER: &str = "cdi-populator-prep";
 /// Value of [`COMPONENT_LABEL`] on pods that look at a DataImportCron's source.
@@ -184,6 +187,9 @@ pub mod annotations {
     pub const PERMISSIVE_CLONE: &str = "cdi.kubevirt.io/permissiveClone";
     /// Token of a permitted clone across namespaces.
     pub const CLONE_TOKEN: &str = "cdi.kubevirt.io/storage.clone.token";
+    /// On a pod that reads a clone's source in another namespace: namespace and name of the
+    /// clone's claim, `namespace/name`.
+    pub const CLONE_OWNER: &str = "cdi.kubevirt.io/storage.ownerRef";
     /// The claim is filled through a claim of its own and rebound: `true`.
     pub const USE_POPULATOR: &str = "cdi.kubevirt.io/storage.usePopulator";
     /// Name of the claim that is filled in another's stead.

@@ -3,12 +3,14 @@
 //! nothing.
 //!
 //! Who may clone a disk of another namespace is asked here, when the DataVolume is
-//! made: the disk's bytes are as good as the right to read it.
+//! made: the disk's bytes are as good as the right to read it. Who may gets a token, by which
+//! cdi-controller knows that he was asked.
 //! Source of paths: CDI pkg/apiserver/apiserver.go; of permissions: pkg/apiserver/webhooks
 //! (`AuthorizeUser`).
 
 use std::collections::BTreeMap;
 
+use api::cdi::names::annotations::CLONE_TOKEN;
 use api::cdi::names::{API_VERSION, GROUP, VERSION};
 use api::objects::is_name;
 use decide::admission::{Cause, Operation, Reason, Verdict};
@@ -23,6 +25,7 @@ use kube_kit::front_proxy::User;
 use serde_json::{Value, json};
 
 use super::app::App;
+use crate::token::Copy;
 
 /// What a webhook does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +123,8 @@ async fn exists(app: &App, plural: &str) -> kube::Result<bool> {
 #[derive(Debug, PartialEq, Eq)]
 struct Source {
     namespace: String,
+    /// Its claim's name; `None` if it is not known yet, or is no claim's.
+    claim: Option<String>,
     /// Where the namespace stands in the object.
     field: &'static str,
 }
@@ -134,18 +139,23 @@ async fn authorize(app: &App, review: &Review, user: &User) -> kube::Result<Verd
         return Ok(Verdict::allow());
     };
     let namespace = &source.namespace;
+    // A right to one claim is a right to that one; upstream's reviews name it too.
+    let name = source.claim.as_deref().unwrap_or_default();
     for attributes in [
         json!({
             "namespace": namespace, "verb": "create", "group": GROUP, "version": VERSION,
-            "resource": "datavolumes", "subresource": "source",
+            "resource": "datavolumes", "subresource": "source", "name": name,
         }),
-        json!({ "namespace": namespace, "verb": "create", "version": "v1", "resource": "pods" }),
+        json!({
+            "namespace": namespace, "verb": "create", "version": "v1", "resource": "pods",
+            "name": name,
+        }),
     ] {
         if access::review(&app.client, user, attributes)
             .await?
             .is_none()
         {
-            return Ok(Verdict::allow());
+            return Ok(allowed(app, review, &source));
         }
     }
     let message = format!(
@@ -159,34 +169,61 @@ async fn authorize(app: &App, review: &Review, user: &User) -> kube::Result<Verd
     )]))
 }
 
+/// Allowed, with the token that says so.
+fn allowed(app: &App, review: &Review, source: &Source) -> Verdict {
+    let Some(claim) = &source.claim else {
+        return Verdict::allow();
+    };
+    let named = review.object["metadata"]["name"].as_str();
+    let copy = Copy {
+        from: (source.namespace.clone(), claim.clone()),
+        to: (
+            review.namespace.clone(),
+            named.unwrap_or_default().to_owned(),
+        ),
+    };
+    let token = match app.key.sign_copy(&copy, jiff::Timestamp::now().as_second()) {
+        Ok(token) => token,
+        Err(error) => return Verdict::bad_request(format!("{error:#}")),
+    };
+    let mut after = review.object.clone();
+    let notes = &mut after["metadata"]["annotations"];
+    if !notes.is_object() {
+        *notes = json!({});
+    }
+    notes[CLONE_TOKEN] = json!(token);
+    Verdict::patched(&review.object, &after)
+}
+
 /// The source, if it lies in another namespace than the DataVolume.
 async fn source(app: &App, review: &Review) -> kube::Result<Option<Source>> {
     let spec = &review.object["spec"];
     let own = review.namespace.as_str();
-    let elsewhere = |namespace: &Value, field: &'static str| {
+    let elsewhere = |namespace: &Value, claim: &Value, field: &'static str| {
         namespace
             .as_str()
             .filter(|namespace| !namespace.is_empty() && *namespace != own)
             .map(|namespace| Source {
                 namespace: namespace.to_owned(),
+                claim: claim.as_str().map(str::to_owned),
                 field,
             })
     };
-    let direct = [
-        (
-            &spec["source"]["pvc"]["namespace"],
-            "spec.source.pvc.namespace",
-        ),
-        (
-            &spec["source"]["snapshot"]["namespace"],
+    let (claim, snapshot) = (&spec["source"]["pvc"], &spec["source"]["snapshot"]);
+    let direct = elsewhere(
+        &claim["namespace"],
+        &claim["name"],
+        "spec.source.pvc.namespace",
+    );
+    let direct = direct.or_else(|| {
+        elsewhere(
+            &snapshot["namespace"],
+            &Value::Null,
             "spec.source.snapshot.namespace",
-        ),
-    ];
-    if let Some(source) = direct
-        .into_iter()
-        .find_map(|(namespace, field)| elsewhere(namespace, field))
-    {
-        return Ok(Some(source));
+        )
+    });
+    if direct.is_some() {
+        return Ok(direct);
     }
     // A DataSource leads to a claim: that claim's namespace counts.
     let reference = &spec["sourceRef"];
@@ -217,7 +254,9 @@ async fn source(app: &App, review: &Review) -> kube::Result<Option<Source>> {
             if source[kind].is_object() {
                 let of = &source[kind]["namespace"];
                 let of = of.as_str().filter(|of| !of.is_empty());
-                return Ok(elsewhere(&json!(of.unwrap_or(&namespace)), field));
+                let of = json!(of.unwrap_or(&namespace));
+                let claim = &source["pvc"]["name"];
+                return Ok(elsewhere(&of, claim, field));
             }
         }
         match source["dataSource"]["name"].as_str() {
@@ -226,12 +265,13 @@ async fn source(app: &App, review: &Review) -> kube::Result<Option<Source>> {
         }
     }
     // Nothing there yet: whoever controls that namespace may put a claim there later.
-    Ok(elsewhere(&json!(namespace), field))
+    Ok(elsewhere(&json!(namespace), &Value::Null, field))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use base64::Engine as _;
     use http_body_util::BodyExt;
 
     use super::*;
@@ -283,11 +323,29 @@ mod tests {
         let review = cluster.lock().unwrap().asked[0].1["spec"].clone();
         assert_eq!(review["user"], "alice");
         assert_eq!(review["resourceAttributes"]["subresource"], "source");
+        assert_eq!(review["resourceAttributes"]["name"], "p");
+        let copy = token(&far);
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!((copy.from, copy.to), (pair("far", "p"), pair("ns", "disk")));
+        assert!(own["patch"].is_null());
         cluster.lock().unwrap().denied = Some("no".to_owned());
         let refused = admit(&cluster, "/datavolume-mutate", &from("far")).await;
         assert_eq!(refused["allowed"], false);
         let text = refused.to_string();
         assert!(text.contains("alice") && text.contains("far"), "{text}");
+    }
+
+    /// What the token that an answer puts into the DataVolume is for.
+    fn token(answer: &Value) -> Copy {
+        let patch = answer["patch"].as_str().unwrap();
+        let patch = base64::engine::general_purpose::STANDARD
+            .decode(patch)
+            .unwrap();
+        let patch: Value = serde_json::from_slice(&patch).unwrap();
+        let token = patch[0]["value"][CLONE_TOKEN].as_str().unwrap();
+        let key = crate::token::VerifyingKey::from_pem(key().public.as_bytes()).unwrap();
+        key.verify_copy(token, jiff::Timestamp::now().as_second())
+            .unwrap()
     }
 
     #[tokio::test]
@@ -298,6 +356,11 @@ mod tests {
         cluster.lock().unwrap().objects.insert(path, source);
         cluster.lock().unwrap().denied = Some("no".to_owned());
         let volume = volume(&json!({"sourceRef": {"kind": "DataSource", "name": "image"}}));
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        cluster.lock().unwrap().denied = None;
+        let allowed = admit(&cluster, "/datavolume-mutate", &volume).await;
+        assert_eq!(token(&allowed).from, pair("far", "p"));
+        cluster.lock().unwrap().denied = Some("no".to_owned());
         let refused = admit(&cluster, "/datavolume-mutate", &volume).await;
         assert_eq!(refused["allowed"], false, "{refused}");
     }

@@ -4,20 +4,16 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use api::cdi::names::{
-    CA_BUNDLE_KEY, FIELD_MANAGER, SNAPSHOT_API_VERSION, UPLOAD_CLIENT_CA_BUNDLE,
-    UPLOAD_SERVER_SIGNER,
-};
+use api::cdi::names::{FIELD_MANAGER, SNAPSHOT_API_VERSION};
 use api::cdi::{DataSource, DataVolume, StorageProfile};
 use decide::cdi::volume::Op;
-use decide::cdi::{datasource, profile, worker};
+use decide::cdi::{datasource, profile};
 use decide::plan::{Event, Step};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use kube_kit::apply::{Applier, ApplyError, Id, Target};
-use kube_kit::certs::{Leaf, Pair, Usage, leaf};
 use kube_kit::events::{EventType, Recorder};
 use kube_kit::queue::WorkQueue;
 use kube_kit::{is_conflict, is_not_found};
@@ -85,6 +81,8 @@ pub(super) enum Problem {
     InUse { pod: String, claim: String },
     #[error("the claim is gone")]
     NoClaim,
+    #[error("the pod that reads the source is gone")]
+    NoSender,
     #[error("expected volume {volume} to be the populated claim's, found it with {owner}")]
     Taken { volume: String, owner: String },
 }
@@ -114,7 +112,7 @@ pub(super) struct Actor {
     pub(super) world: Rc<RefCell<World>>,
     pub(super) queue: WorkQueue<Key>,
     recorder: Recorder,
-    certificates: PathBuf,
+    pub(super) certificates: PathBuf,
 }
 
 impl Actor {
@@ -239,10 +237,13 @@ impl Actor {
                 self.world.borrow_mut().ways.tried(&object);
             }
             Op::CreatePod { pod, unused } => {
+                // A clone's source may be in another namespace, and is read there.
+                let place = pod["metadata"]["namespace"].as_str();
+                let place = Name::new(place.unwrap_or(&name.namespace), &name.name);
                 if let Some(claim) = unused {
-                    self.unused(name, claim).await?;
+                    self.unused(&place, claim).await?;
                 }
-                let pods: Api<Pod> = self.api(name);
+                let pods: Api<Pod> = self.api(&place);
                 let pod: Pod = serde_json::from_value(pod).map_err(kube::Error::SerdeError)?;
                 let made = match pods.create(&PostParams::default(), &pod).await {
                     Err(error) if is_conflict(&error) => {
@@ -259,13 +260,17 @@ impl Actor {
                 };
                 self.keep(made);
             }
-            Op::DeletePod { name: pod, uid } => {
-                let pods: Api<Pod> = self.api(name);
+            Op::DeletePod {
+                namespace,
+                name: pod,
+                uid,
+            } => {
+                let pods: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
                 let answer = pods.delete(&pod, &only(uid)).await;
                 let mut world = self.world.borrow_mut();
                 match answer {
-                    Ok(_) => world.pod_is_leaving(&name.namespace, &pod, Timestamp::now()),
-                    Err(error) if is_not_found(&error) => world.forget_pod(&name.namespace, &pod),
+                    Ok(_) => world.pod_is_leaving(&namespace, &pod, Timestamp::now()),
+                    Err(error) if is_not_found(&error) => world.forget_pod(&namespace, &pod),
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -286,10 +291,10 @@ impl Actor {
                 world.claim_is_leaving(&leaving, Timestamp::now());
             }
             Op::Delete { kind, name: object } => {
-                let version = if kind == "VolumeSnapshot" {
-                    SNAPSHOT_API_VERSION
-                } else {
-                    "v1"
+                let version = match kind {
+                    "VolumeSnapshot" => SNAPSHOT_API_VERSION,
+                    "NetworkPolicy" => "networking.k8s.io/v1",
+                    _ => "v1",
                 };
                 let id = Id {
                     target: Target::namespaced(version, kind, &name.namespace),
@@ -336,41 +341,6 @@ impl Actor {
             .patch_metadata(volume, &params, &Patch::Merge(&patch))
             .await?;
         Ok(Done::Unseen)
-    }
-
-    /// Makes a certificate for the claim's upload server. It is never read again: a new
-    /// controller makes a new one.
-    async fn certify(&self, name: &Name) -> Result<(), Problem> {
-        let claim = self
-            .world
-            .borrow()
-            .claim(name)
-            .cloned()
-            .ok_or(Problem::NoClaim)?;
-        let signer = self.certificates.join(UPLOAD_SERVER_SIGNER);
-        let authority = Pair {
-            certificate: read(signer.join("tls.crt"))?,
-            key: read(signer.join("tls.key"))?,
-        };
-        let client_ca = read(
-            self.certificates
-                .join(UPLOAD_CLIENT_CA_BUNDLE)
-                .join(CA_BUNDLE_KEY),
-        )?;
-        let now = Timestamp::now();
-        let names = worker::server_names(&claim);
-        let wanted = Leaf {
-            common_name: names.last().map(String::as_str).unwrap_or_default(),
-            dns_names: &names,
-            usage: Usage::Server,
-        };
-        let made = leaf(&authority, &wanted, now, VALID)?;
-        let secret = worker::certificate(&claim, &made.certificate, &made.key, &client_ca);
-        self.applier(FIELD_MANAGER)
-            .apply_over(&secret, None)
-            .await?;
-        self.world.borrow_mut().certified(name, now);
-        Ok(())
     }
 
     /// Fails while a pod writes to the claim, which would tear a copy.
@@ -567,8 +537,4 @@ fn failed(what: &str, error: &kube::Error) -> Outcome {
     }
     tracing::warn!("cannot write {what}: {}", kube_kit::reason(error));
     Outcome::Failed
-}
-
-fn read(path: PathBuf) -> Result<String, Problem> {
-    std::fs::read_to_string(&path).map_err(|error| Problem::Authority { path, error })
 }

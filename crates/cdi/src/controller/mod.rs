@@ -11,8 +11,10 @@
 //! workers is asked for, every two seconds, while they work.
 
 mod act;
+mod certify;
 mod cron;
 mod measure;
+mod permits;
 mod run;
 mod storage;
 #[cfg(test)]

@@ -22,6 +22,7 @@ use kube_kit::watch::{Event, Selector, watch, watch_metadata};
 use super::Options;
 use super::act::{Actor, Outcome};
 use super::cron::{self, Looking, Schedule};
+use super::permits::Permits;
 use super::ways::{self, Door, Policy};
 use super::world::{Kept, Key, Name, World};
 
@@ -66,6 +67,7 @@ impl Controller {
         let mut world = World::default();
         world.cluster.worker_image.clone_from(&options.worker_image);
         world.cluster.namespace.clone_from(&options.namespace);
+        world.permits = Permits::new(&options.certificates);
         let world = Rc::new(RefCell::new(world));
         let queue = WorkQueue::new();
         let actor = Actor::new(

@@ -55,7 +55,7 @@ impl Ways {
     pub(super) fn tried(&mut self, object: &Value) {
         let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
         match object["kind"].as_str() {
-            Some("NetworkPolicy") => {
+            Some("NetworkPolicy") if text("name") == UPLOAD_PROXY_POLICY => {
                 self.policies.insert(text("namespace").to_owned());
             }
             Some("Service") => {
@@ -111,7 +111,7 @@ impl World {
     /// Claims that are uploaded to and whose namespace and pod's name are picked.
     fn uploads_of(&self, pick: impl Fn(&str, &str) -> bool) -> Vec<Key> {
         let claims = self.claims().filter(|(name, claim)| {
-            Job::of(claim) == Some(Job::Upload)
+            Job::of(claim).is_some_and(|job| job.serves())
                 && pick(&name.namespace, &Job::Upload.pod_name(claim))
         });
         claims.map(|(name, _)| Key::Volume(name.clone())).collect()

@@ -13,7 +13,7 @@ use decide::cdi::cluster::{Class, Cluster};
 use decide::cdi::populator::{self, Kind};
 use decide::cdi::smart::Look;
 use decide::cdi::worker::Job;
-use decide::cdi::{state, volume};
+use decide::cdi::{across, state, volume};
 use decide::plan::{Failure, Plan};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -22,6 +22,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::act::VALID;
 use super::cron::{self, Crons};
 use super::measure::Told;
+use super::permits::Permits;
 use super::ways::Ways;
 
 /// Namespace and name.
@@ -81,6 +82,7 @@ pub(super) struct World {
     /// When certificates were made, by uid of the claim.
     certified: HashMap<String, Timestamp>,
     pub(super) ways: Ways,
+    pub(super) permits: Permits,
 }
 
 /// A certificate that no server has taken yet is made again after this time, for somebody may
@@ -125,7 +127,8 @@ impl Kept for PersistentVolumeClaim {
         keys.extend(owner(claim).map(Key::Volume));
         // Copies wait for their originals, and DataSources stand for claims.
         let copies = world.claims.iter().filter(|(_, claim)| {
-            matches!(Job::of(claim), Some(Job::Clone { namespace, name: of })
+            matches!(Job::of(claim),
+                Some(Job::Clone { namespace, name: of } | Job::Receive { namespace, name: of })
                 if of == name.name && namespace == name.namespace)
         });
         keys.extend(copies.map(|(copy, _)| Key::Volume(copy.clone())));
@@ -161,6 +164,7 @@ impl Kept for Pod {
         owners
             .filter(|owner| owner.kind == "PersistentVolumeClaim")
             .map(|owner| Key::Volume(Name::new(&name.namespace, &owner.name)))
+            .chain(across::target(pod).map(|(of, name)| Key::Volume(Name::new(of, name))))
             .collect()
     }
 }
@@ -414,12 +418,34 @@ impl World {
         })
     }
 
+    /// Pods that read claims of other namespaces for a clone of this name, or did.
+    fn senders(&self, name: &Name) -> Vec<&Pod> {
+        let to = Some((name.namespace.as_str(), name.name.as_str()));
+        let pods = self.pods.values();
+        pods.filter(|pod| across::target(pod) == to).collect()
+    }
+
+    /// The pod that reads for the claim, if that is a clone of a claim of another namespace.
+    pub(super) fn sender(&self, name: &Name) -> Option<&Pod> {
+        let claim = self.claims.get(name)?;
+        let Some(Job::Receive { namespace, .. }) = Job::of(claim) else {
+            return None;
+        };
+        let pod = Name::new(&namespace, &across::source_name(claim));
+        let pod = self.pods.get(&pod)?;
+        across::reads_for(pod, claim, &namespace).then_some(pod)
+    }
+
     /// Address of a worker whose progress is worth asking for.
     pub(super) fn worker_address(&self, name: &Name) -> Option<String> {
         let job = Job::of(self.claims.get(name)?)?;
-        let pod = self
-            .pod(name)
-            .filter(|pod| state::phase(pod) == "Running")?;
+        // Of a clone across namespaces the reader knows.
+        let pod = if matches!(job, Job::Receive { .. }) {
+            self.sender(name)
+        } else {
+            self.pod(name)
+        };
+        let pod = pod.filter(|pod| state::phase(pod) == "Running")?;
         let wanted = self.volumes.contains_key(name) || owner(self.claims.get(name)?).is_some();
         let tells = !matches!(job, Job::Upload | Job::DriverClone { .. });
         let asked = tells && wanted;
@@ -499,8 +525,9 @@ impl World {
     }
 
     /// When the certificate for a claim's upload server is to be renewed.
-    fn renew_at(&self, uid: &str, pod: Option<&Pod>) -> Option<Timestamp> {
-        let starts = pod.is_some_and(|pod| state::phase(pod) == "Pending");
+    fn renew_at(&self, uid: &str, pods: [Option<&Pod>; 2]) -> Option<Timestamp> {
+        let mut pods = pods.into_iter().flatten();
+        let starts = pods.any(|pod| state::phase(pod) == "Pending");
         let after = if starts { UNSEEN } else { VALID / 2 };
         self.certified.get(uid)?.checked_add(after).ok()
     }
@@ -513,7 +540,9 @@ impl World {
             source(dv, |namespace, name| self.find_source(namespace, name))
         });
         let original = match (claim.and_then(Job::of), &source) {
-            (Some(Job::Clone { namespace, name }), _) => Some(Name::new(&namespace, &name)),
+            (Some(Job::Clone { namespace, name } | Job::Receive { namespace, name }), _) => {
+                Some(Name::new(&namespace, &name))
+            }
             (None, Ok(Some(source))) => source
                 .pvc
                 .as_ref()
@@ -524,12 +553,21 @@ impl World {
             .and_then(|claim| claim.metadata.uid.as_deref())
             .unwrap_or_default();
         let pod = self.pod(name);
+        // Also one that is not found: whether it is there is not everybody's to know.
+        let permit = match &original {
+            Some(from) if from.namespace != name.namespace => {
+                self.permits.check(dv, claim, name, from)
+            }
+            _ => Ok(()),
+        };
         volume::decide(
             &volume::Observed {
                 dv,
                 claim,
                 pod,
                 source,
+                senders: self.senders(name),
+                permit,
                 original: original.and_then(|name| self.claims.get(&name)),
                 look: self.looks.get(name),
                 population: claim.and_then(|claim| self.population(claim)),
@@ -538,7 +576,7 @@ impl World {
                     .progress
                     .get(uid)
                     .and_then(|told| told.retrying.as_deref()),
-                renew_at: self.renew_at(uid, pod),
+                renew_at: self.renew_at(uid, [pod, self.sender(name)]),
                 policy: self.ways.policy(&name.namespace),
                 service: claim.is_some_and(|claim| {
                     let service = Job::Upload.pod_name(claim);

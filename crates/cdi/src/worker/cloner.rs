@@ -2,7 +2,7 @@
 //! cloned, whatever that leaves to do.
 
 use std::fs::OpenOptions;
-use std::io::PipeWriter;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -94,7 +94,7 @@ fn copy_tree(from: &Path, into: &Path, job: &imaging::Job<'_>) -> Result<u64> {
     })
 }
 
-fn write_tree(from: &Path, writer: PipeWriter) -> std::io::Result<()> {
+pub(super) fn write_tree(from: &Path, writer: impl Write) -> std::io::Result<()> {
     let mut builder = tar::Builder::new(std::io::BufWriter::new(writer));
     builder.follow_symlinks(false);
     builder.append_dir_all(".", from)?;

@@ -18,6 +18,7 @@ mod progress;
 mod registry;
 mod request;
 mod s3;
+mod send;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -55,9 +56,13 @@ pub fn importer(mut args: Vec<OsString>) -> ExitCode {
     )
 }
 
-/// cdi-cloner: `args` without the program's name.
+/// cdi-cloner: `args` without the program's name. With `send` as the first it sends the claim to
+/// an upload server of another namespace.
 #[must_use]
-pub fn cloner(args: Vec<OsString>) -> ExitCode {
+pub fn cloner(mut args: Vec<OsString>) -> ExitCode {
+    if args.first().is_some_and(|first| first == "send") {
+        return send::main(args.split_off(1));
+    }
     start("cdi-cloner", args, cloner::parse, |work, claim, cancel| {
         work.run(claim, cancel)
     })

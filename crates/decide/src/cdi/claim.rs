@@ -113,11 +113,12 @@ pub fn build(
 ) -> Result<PersistentVolumeClaim, Refusal> {
     let clone = source.and_then(|source| source.pvc.as_ref().or(source.snapshot.as_ref()));
     let namespace = dv.metadata.namespace.clone().unwrap_or_default();
-    if let Some(from) = clone.filter(|from| from.namespace != namespace) {
+    let snapshot = source.and_then(|source| source.snapshot.as_ref());
+    if let Some(from) = snapshot.filter(|from| from.namespace != namespace) {
         return Err(refuse(
             "CloneValidationFailed",
             format!(
-                "expected a claim of namespace {namespace} to clone, found {}/{}; clones across namespaces are not implemented yet",
+                "expected a snapshot of namespace {namespace} to clone, found {}/{}; snapshots are restored in their own namespace",
                 from.namespace, from.name
             ),
         ));
@@ -131,9 +132,15 @@ pub fn build(
         })?),
         None => None,
     };
+    // A clone holds what its original does.
+    let copied = original.and_then(|original| super::worker::note(original, note::CONTENT_TYPE));
+    let content = match dv.spec.content_type.as_str() {
+        "" => copied.unwrap_or_default(),
+        said => said,
+    };
     let spec = match (&dv.spec.pvc, &dv.spec.storage) {
         (Some(pvc), _) => pvc.clone(),
-        (None, Some(storage)) => from_storage(dv, storage, original, cluster)?,
+        (None, Some(storage)) => from_storage(content, storage, original, cluster)?,
         (None, None) => {
             return Err(refuse(
                 "ErrClaimNotValid",
@@ -145,7 +152,7 @@ pub fn build(
         fits(dv, &spec, original, cluster)?;
     }
     let mut annotations = inherited(dv);
-    describe(dv, source, cluster, &mut annotations);
+    describe(dv, source, content, cluster, &mut annotations);
     let mut labels = dv.metadata.labels.clone().unwrap_or_default();
     labels.insert(APP_LABEL.to_owned(), APP.to_owned());
     if dv.spec.storage.is_some() {
@@ -189,12 +196,12 @@ pub fn owner(dv: &DataVolume) -> OwnerReference {
 /// A claim out of a storage spec: gaps filled by the class's profile, the size grown
 /// by what a file system needs.
 fn from_storage(
-    dv: &DataVolume,
+    content: &str,
     storage: &StorageSpec,
     original: Option<&PersistentVolumeClaim>,
     cluster: &Cluster,
 ) -> Result<PersistentVolumeClaimSpec, Refusal> {
-    let archive = dv.spec.content_type == "archive";
+    let archive = content == "archive";
     let mut spec = PersistentVolumeClaimSpec {
         access_modes: Some(storage.access_modes.clone()).filter(|modes| !modes.is_empty()),
         selector: storage.selector.clone(),
@@ -407,6 +414,7 @@ fn inherited(dv: &DataVolume) -> BTreeMap<String, String> {
 fn describe(
     dv: &DataVolume,
     source: Option<&DataVolumeSource>,
+    content: &str,
     cluster: &Cluster,
     out: &mut BTreeMap<String, String>,
 ) {
@@ -423,7 +431,7 @@ fn describe(
     set(note::PRIORITY_CLASS, &spec.priority_class_name);
     set(note::SERVICE_ACCOUNT, &spec.service_account_name);
     if let Some(source) = source {
-        describe_source(source, &spec.content_type, spec.preallocation, cluster, out);
+        describe_source(source, content, spec.preallocation, cluster, out);
     }
 }
 

@@ -233,6 +233,9 @@ pub(super) fn next(
                 }
             }
         }
+        Origin::Claim(original) if original.metadata.namespace != claim.metadata.namespace => {
+            copy(claim, None, strategy::across(class, cluster))
+        }
         Origin::Claim(original) => {
             let known = cluster.snapshot_classes.is_some();
             if known && strategy::wish(class, cluster) == Wish::Copy {

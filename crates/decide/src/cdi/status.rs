@@ -253,6 +253,10 @@ impl Words {
             Job::Clone {
                 namespace: from,
                 name: original,
+            }
+            | Job::Receive {
+                namespace: from,
+                name: original,
             } => {
                 let way = format!("from {from}/{original} into {namespace}/{name}");
                 Self {

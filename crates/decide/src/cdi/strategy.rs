@@ -114,6 +114,12 @@ const NO_EXPANSION: Fallback = Fallback {
     message: "No volume expansion is possible",
 };
 
+/// Ours: upstream gives a volume that was cloned in one namespace to a claim of another.
+const NAMESPACES: Fallback = Fallback {
+    reason: "IncompatibleNamespaces",
+    message: "Source and target are in different namespaces",
+};
+
 /// How a clone is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Strategy {
@@ -170,6 +176,13 @@ pub fn snapshot_class<'a>(class: &Class, cluster: &'a Cluster) -> Option<&'a str
         None => fitting.into_iter().next(),
     }
     .map(|snapshots| snapshots.name.as_str())
+}
+
+/// Why a clone into `class` of a claim of another namespace is a copy, if something faster was
+/// wished for: drivers clone within a namespace.
+#[must_use]
+pub fn across(class: &Class, cluster: &Cluster) -> Option<Fallback> {
+    (wish(class, cluster) != Wish::Copy).then_some(NAMESPACES)
 }
 
 /// How `target`, a claim of `class`, becomes a clone of `original`, whose volume is one of

@@ -18,6 +18,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value, json};
 
+use super::across;
 use super::claim::{self, Refusal};
 use super::cluster::{Cluster, HONOR_GATE};
 use super::populator::{self, Standing};
@@ -65,15 +66,17 @@ pub enum Op {
     Apply(Value),
     /// Apply an object that the work can do without.
     TryApply(Value),
-    /// Make the worker pod, if no pod writes to the claim `unused`.
+    /// Make a worker pod in its namespace, if no pod writes to the claim `unused`.
     CreatePod {
         /// The pod.
         pod: Value,
-        /// A claim of the namespace.
+        /// A claim of the pod's namespace.
         unused: Option<String>,
     },
     /// Delete a pod.
     DeletePod {
+        /// Its namespace.
+        namespace: String,
         /// Its name.
         name: String,
         /// Its uid.
@@ -81,7 +84,7 @@ pub enum Op {
     },
     /// Delete an object of the claim's namespace.
     Delete {
-        /// `Service`, `Secret`, or what a clone needs no more: `VolumeSnapshot` or
+        /// `Service`, `Secret`, `NetworkPolicy`, or what a clone needs no more: `VolumeSnapshot` or
         /// `PersistentVolumeClaim`.
         kind: &'static str,
         /// Its name.
@@ -118,6 +121,10 @@ pub struct Observed<'a> {
     pub pod: Option<&'a Pod>,
     /// Where the DataVolume's data comes from; see [`claim::source`].
     pub source: Result<Option<DataVolumeSource>, Refusal>,
+    /// Pods of other namespaces that read for a clone of this name.
+    pub senders: Vec<&'a Pod>,
+    /// Whether a source of another namespace may be read, and why not.
+    pub permit: Result<(), String>,
     /// The claim that is to be copied.
     pub original: Option<&'a PersistentVolumeClaim>,
     /// What is known of the storage behind a clone.
@@ -182,6 +189,7 @@ pub fn decide(seen: &Observed<'_>, now: Timestamp) -> Plan<Op> {
         }
         _ => {}
     }
+    across::tidy(seen, &mut plan);
     if let Some(dv) = seen.dv.filter(|_| plan.steps.is_empty() && !leaving) {
         tell(seen, dv, story, now, &mut plan);
     }
@@ -190,7 +198,7 @@ pub fn decide(seen: &Observed<'_>, now: Timestamp) -> Plan<Op> {
 
 /// What is found on the way, for the status.
 #[derive(Default)]
-struct Story {
+pub(super) struct Story {
     cause: Option<Cause>,
     event: Option<Event>,
     adopted: bool,
@@ -200,7 +208,7 @@ struct Story {
 }
 
 impl Story {
-    fn refuse(&mut self, reason: &'static str, message: String) {
+    pub(super) fn refuse(&mut self, reason: &'static str, message: String) {
         self.cause = Some(Cause {
             reason: reason.to_owned(),
             message: message.clone(),
@@ -212,7 +220,7 @@ impl Story {
         });
     }
 
-    fn wait_for(&mut self, reason: &str, message: String) {
+    pub(super) fn wait_for(&mut self, reason: &str, message: String) {
         self.cause = Some(Cause {
             reason: reason.to_owned(),
             message,
@@ -299,7 +307,7 @@ fn fill(
         }
         return;
     }
-    if let Some(message) = job.refusal(claim) {
+    if let Some(message) = job.refusal() {
         story.refuse("CloneValidationFailed", message);
         return;
     }
@@ -311,7 +319,7 @@ fn fill(
         return;
     }
     match seen.pod {
-        Some(pod) => attend(seen, claim, pod, &job, now, plan),
+        Some(pod) => attend(seen, claim, pod, &job, (held, now), story, plan),
         None => {
             let over = of(claim, note::POD_PHASE) == Some("Succeeded")
                 || of(claim, note::FATAL_ERROR) == Some("true");
@@ -354,22 +362,16 @@ fn begin(
         return;
     }
     if let Job::Clone { name, .. } = job {
-        let Some(original) = seen.original else {
-            story.wait_for(
-                "CloneWithoutSource",
-                format!("The source pvc {name} doesn't exist"),
-            );
-            return;
-        };
         // One that is restored for this copy alone may wait for the copying pod.
-        if !smart::is_full(original) && !smart::copies_temporary(claim) {
-            story.wait_for(
-                "ImportPVCNotReady",
-                "The source PVC is not fully imported".to_owned(),
-            );
+        if !original(seen, name, smart::copies_temporary(claim), story) {
             return;
         }
         unused = Some(name.clone());
+    }
+    if let Job::Receive { namespace, name } = job
+        && !across::begin(seen, claim, (namespace, name), story, plan)
+    {
+        return;
     }
     if *job == Job::Upload {
         plan.push(Op::TryApply(worker::policy(claim, &seen.cluster.namespace)));
@@ -388,6 +390,23 @@ fn begin(
         done: None,
         failed: Some("ErrStartingPod"),
     });
+}
+
+/// Whether the original is there and has its data, or `lazy`: will have it when it is used.
+pub(super) fn original(seen: &Observed<'_>, name: &str, lazy: bool, story: &mut Story) -> bool {
+    let (reason, message) = match seen.original {
+        None => (
+            "CloneWithoutSource",
+            format!("The source pvc {name} doesn't exist"),
+        ),
+        Some(original) if !smart::is_full(original) && !lazy => (
+            "ImportPVCNotReady",
+            "The source PVC is not fully imported".to_owned(),
+        ),
+        Some(_) => return true,
+    };
+    story.wait_for(reason, message);
+    false
 }
 
 /// Whether a claim that its driver fills needs a pod: the first consumer of a volume that is
@@ -418,7 +437,8 @@ fn attend(
     claim: &PersistentVolumeClaim,
     pod: &Pod,
     job: &Job,
-    now: Timestamp,
+    (held, now): (bool, Timestamp),
+    story: &mut Story,
     plan: &mut Plan<Op>,
 ) {
     let over = of(claim, note::POD_PHASE) == Some("Succeeded")
@@ -440,16 +460,15 @@ fn attend(
     let phase = state::phase(pod);
     if over || phase == "Succeeded" {
         if of(claim, note::POD_RETAIN) != Some("true") {
-            if *job == Job::Upload {
+            if job.serves() {
                 let name = job.pod_name(claim);
-                plan.push(Op::Delete {
-                    kind: "Service",
-                    name: name.clone(),
-                });
-                plan.push(Op::Delete {
-                    kind: "Secret",
-                    name,
-                });
+                let mut around = vec![("Service", name.clone()), ("Secret", name)];
+                if *job != Job::Upload {
+                    around.push(("NetworkPolicy", across::policy_name(claim)));
+                }
+                for (kind, name) in around {
+                    plan.push(Op::Delete { kind, name });
+                }
             }
             plan.push(delete(pod));
         }
@@ -476,8 +495,14 @@ fn attend(
         }
         return;
     }
-    if *job == Job::Upload {
-        if !seen.policy {
+    if let Job::Receive { namespace, name } = job {
+        let from = (namespace.as_str(), name.as_str());
+        if !across::attend(seen, claim, from, (held, now), story, plan) {
+            return;
+        }
+    }
+    if job.serves() {
+        if *job == Job::Upload && !seen.policy {
             plan.push(Op::TryApply(worker::policy(claim, &seen.cluster.namespace)));
         }
         if !seen.service {
@@ -487,7 +512,8 @@ fn attend(
             Some(at) if now < at => plan.look_again(now, at),
             _ => plan.push(Op::Certify),
         }
-    } else if of(claim, note::RUNNING) == Some("true") {
+    }
+    if *job != Job::Upload && of(claim, note::RUNNING) == Some("true") {
         plan.look_again(now, now.checked_add(PROGRESS_EVERY).unwrap_or(now));
     }
 }
@@ -506,8 +532,9 @@ fn changes(
         .collect()
 }
 
-fn delete(pod: &Pod) -> Op {
+pub(super) fn delete(pod: &Pod) -> Op {
     Op::DeletePod {
+        namespace: pod.metadata.namespace.clone().unwrap_or_default(),
         name: pod.metadata.name.clone().unwrap_or_default(),
         uid: pod.metadata.uid.clone().unwrap_or_default(),
     }

@@ -8,14 +8,15 @@
 mod tests;
 
 use api::cdi::names::{
-    APP, APP_LABEL, BLOCK_DEVICE, CA_BUNDLE_KEY, CLAIM_UID_LABEL, CLONER, COMPONENT_LABEL,
-    DATA_DIR, DATA_VOLUME, DISK_IMAGE, IMPORTER, METRICS_PORT, PREPARER, SERVICE_LABEL,
-    SOURCE_DEVICE, SOURCE_IMAGE, UPLOAD_CLIENT_NAME, UPLOAD_PORT, UPLOAD_PROXY,
+    APP, APP_LABEL, BLOCK_DEVICE, CA_BUNDLE_KEY, CLAIM_UID_LABEL, CLONE_TARGET, CLONER,
+    COMPONENT_LABEL, DATA_DIR, DATA_VOLUME, DISK_IMAGE, IMPORTER, METRICS_PORT, PREPARER,
+    SERVICE_LABEL, SOURCE_DEVICE, SOURCE_IMAGE, UPLOAD_CLIENT_NAME, UPLOAD_PORT, UPLOAD_PROXY,
     UPLOAD_PROXY_POLICY, UPLOAD_SERVER, annotations as note,
 };
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use serde_json::{Value, json};
 
+use super::across;
 use super::claim::overhead;
 use super::cluster::Cluster;
 use super::pod::{container, spec};
@@ -37,8 +38,15 @@ pub enum Job {
         /// Namespace and name of the original, for people.
         from: String,
     },
-    /// A copy of the claim of this name in this namespace.
+    /// A copy of the claim of this name in this namespace, the clone's own.
     Clone {
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+    },
+    /// A copy of a claim of another namespace, which a pod there sends.
+    Receive {
         /// Namespace.
         namespace: String,
         /// Name.
@@ -83,9 +91,12 @@ impl Job {
         if let Some(request) = note(claim, note::CLONE_REQUEST) {
             let own = claim.metadata.namespace.as_deref().unwrap_or_default();
             let (namespace, name) = request.split_once('/').unwrap_or((own, request));
-            return Some(Self::Clone {
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
+            let (across, namespace, name) =
+                (namespace != own, namespace.to_owned(), name.to_owned());
+            return Some(if across {
+                Self::Receive { namespace, name }
+            } else {
+                Self::Clone { namespace, name }
             });
         }
         let endpoint = note(claim, note::ENDPOINT);
@@ -99,8 +110,7 @@ impl Job {
 
     /// Why no worker of ours can do the job, if none can.
     #[must_use]
-    pub fn refusal(&self, claim: &PersistentVolumeClaim) -> Option<String> {
-        let own = claim.metadata.namespace.as_deref().unwrap_or_default();
+    pub fn refusal(&self) -> Option<String> {
         match self {
             Self::Import(source)
                 if !["http", "s3", "registry", "blank"].contains(&source.as_str()) =>
@@ -110,12 +120,14 @@ impl Job {
                     note::SOURCE
                 ))
             }
-            Self::Clone { namespace, name } if namespace != own => Some(format!(
-                "expected a claim of namespace {own} in annotation {}, found {namespace}/{name}; clones across namespaces are not implemented yet",
-                note::CLONE_REQUEST
-            )),
             _ => None,
         }
+    }
+
+    /// Whether its worker is a server that others send to.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        matches!(self, Self::Upload | Self::Receive { .. })
     }
 
     /// Name of the annotation that tells the pod's name.
@@ -123,7 +135,7 @@ impl Job {
     pub fn pod_note(&self) -> &'static str {
         match self {
             Self::Import(_) => note::IMPORT_POD,
-            Self::Upload => note::UPLOAD_POD,
+            Self::Upload | Self::Receive { .. } => note::UPLOAD_POD,
             Self::Clone { .. } | Self::DriverClone { .. } => note::CLONE_POD,
         }
     }
@@ -134,7 +146,7 @@ impl Job {
         let name = claim.metadata.name.as_deref().unwrap_or_default();
         match self {
             Self::Import(_) => fit(format!("importer-{name}"), claim),
-            Self::Upload => api::upload::server_name(name),
+            Self::Upload | Self::Receive { .. } => api::upload::server_name(name),
             Self::DriverClone { .. } => {
                 format!("prep-{}", claim.metadata.uid.as_deref().unwrap_or_default())
             }
@@ -170,7 +182,11 @@ pub fn pod(
     let mut worker = Worker::new(claim, cluster);
     match job {
         Job::Import(source) => worker.import(source, claim, cluster),
-        Job::Upload => worker.upload(&name),
+        Job::Upload => worker.upload(&name, UPLOAD_CLIENT_NAME),
+        Job::Receive { .. } => {
+            worker.upload(&name, &across::client_name(claim));
+            worker.args.push("--clone".to_owned());
+        }
         Job::Clone { name, .. } => worker.clone_of(name, original, claim),
         Job::DriverClone { .. } => worker.prepare(),
     }
@@ -178,6 +194,7 @@ pub fn pod(
         Job::Import(_) => IMPORTER,
         Job::Upload => UPLOAD_SERVER,
         Job::Clone { .. } => CLONER,
+        Job::Receive { .. } => CLONE_TARGET,
         Job::DriverClone { .. } => PREPARER,
     };
     let mut annotations = json!({ "cdi.kubevirt.io/storage.createdByController": "yes" });
@@ -203,7 +220,7 @@ pub fn pod(
     container["ports"] = json!(worker.ports);
     container["volumeMounts"] = json!(worker.mounts);
     container["volumeDevices"] = json!(worker.devices);
-    if *job == Job::Upload {
+    if job.serves() {
         container["readinessProbe"] = json!({
             "tcpSocket": { "port": UPLOAD_PORT }, "periodSeconds": 1, "failureThreshold": 3,
         });
@@ -218,7 +235,7 @@ pub fn pod(
     spec["restartPolicy"] = json!("OnFailure");
     spec["securityContext"]["fsGroupChangePolicy"] = json!("OnRootMismatch");
     let mut labels = labels(component, claim);
-    if *job == Job::Upload {
+    if job.serves() {
         labels[SERVICE_LABEL] = json!(name);
     }
     json!({
@@ -248,7 +265,7 @@ pub fn service(claim: &PersistentVolumeClaim) -> Value {
     })
 }
 
-/// Host names under which the upload proxy reaches a claim's upload server.
+/// Host names under which its clients reach a claim's upload server.
 #[must_use]
 pub fn server_names(claim: &PersistentVolumeClaim) -> Vec<String> {
     let name = Job::Upload.pod_name(claim);
@@ -306,7 +323,7 @@ fn metadata(name: &str, claim: &PersistentVolumeClaim) -> Value {
     })
 }
 
-fn labels(component: &str, claim: &PersistentVolumeClaim) -> Value {
+pub(super) fn labels(component: &str, claim: &PersistentVolumeClaim) -> Value {
     json!({
         APP_LABEL: APP,
         COMPONENT_LABEL: component,
@@ -314,7 +331,7 @@ fn labels(component: &str, claim: &PersistentVolumeClaim) -> Value {
     })
 }
 
-fn owner(claim: &PersistentVolumeClaim) -> Value {
+pub(super) fn owner(claim: &PersistentVolumeClaim) -> Value {
     json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim",
         "name": claim.metadata.name, "uid": claim.metadata.uid,
@@ -480,13 +497,13 @@ impl Worker {
         }
     }
 
-    fn upload(&mut self, secret: &str) {
+    fn upload(&mut self, secret: &str, client: &str) {
         self.program = "cdi-uploadserver";
         self.mount("tls", "/tls", json!({ "secret": { "secretName": secret } }));
         self.arg("--listen", &format!("0.0.0.0:{UPLOAD_PORT}"));
         self.arg("--tls-dir", "/tls");
         self.arg("--client-ca", &format!("/client-ca/{CA_BUNDLE_KEY}"));
-        self.arg("--client-name", UPLOAD_CLIENT_NAME);
+        self.arg("--client-name", client);
         self.ports
             .push(json!({ "name": "https", "containerPort": UPLOAD_PORT, "protocol": "TCP" }));
         // The Secret carries the authority too: the namespace has no ConfigMap of ours.

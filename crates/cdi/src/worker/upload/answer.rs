@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::super::Claim;
 use super::super::end::Done;
 use super::body;
-use super::session::{Pipe, Session};
+use super::session::{Content, Pipe, Session};
 use crate::passage::Passage;
 
 /// Bytes that are given to the thread at once.
@@ -25,6 +25,8 @@ const HEAR_OUT: Duration = Duration::from_secs(3);
 /// How long an asynchronous upload is looked at before it is called good: an image that is none
 /// is found out in this time, and its client is told.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
+/// Where a clone is sent to. Ours: upstream sends it to the path of uploads.
+pub(in super::super) const CLONE_PATH: &str = "/v1beta1/clone";
 /// How many bytes of the image arrived, as resumable-upload protocols name it.
 const OFFSET: &str = "upload-offset";
 /// How many there will be.
@@ -46,7 +48,16 @@ struct Route {
     archive: bool,
 }
 
-fn route(path: &str) -> Option<Route> {
+/// The route of `path`; a server that takes a clone has one only.
+fn route(path: &str, clone: bool) -> Option<Route> {
+    if clone {
+        return (path == CLONE_PATH).then_some(Route {
+            wait: true,
+            form: false,
+            archive: false,
+        });
+    }
+
     let rest = path
         .strip_prefix("/v1beta1/upload")
         .or_else(|| path.strip_prefix("/v1alpha1/upload"))?;
@@ -81,15 +92,17 @@ enum State {
 pub(super) struct Server {
     claim: Claim,
     client_name: String,
+    clone: bool,
     state: Mutex<State>,
     ended: watch::Sender<Option<Arc<Result<Done>>>>,
 }
 
 impl Server {
-    pub(super) fn new(claim: Claim, client_name: String) -> Self {
+    pub(super) fn new(claim: Claim, client_name: String, clone: bool) -> Self {
         Self {
             claim,
             client_name,
+            clone,
             state: Mutex::new(State::Idle(None)),
             ended: watch::channel(None).0,
         }
@@ -122,7 +135,7 @@ impl Server {
         if path == "/healthz" {
             return answer(StatusCode::OK, "OK");
         }
-        let Some(route) = route(path) else {
+        let Some(route) = route(path, self.clone) else {
             return answer(StatusCode::NOT_FOUND, "");
         };
         let known = request
@@ -133,7 +146,11 @@ impl Server {
             Method::HEAD if !route.wait => self.head(known),
             Method::POST | Method::PATCH if !known => answer(
                 StatusCode::UNAUTHORIZED,
-                "expected the upload proxy's certificate",
+                if self.clone {
+                    "expected the certificate of the clone's source pod"
+                } else {
+                    "expected the upload proxy's certificate"
+                },
             ),
             Method::POST | Method::PATCH => self.upload(request, route).await,
             _ => answer(StatusCode::NOT_FOUND, ""),
@@ -256,7 +273,12 @@ impl Server {
         if let Some(old) = receiving.session.take() {
             old.abandon().await;
         }
-        match Session::start(&self.claim, route.archive, place.total) {
+        let content = match (self.clone, route.archive || self.claim.archive) {
+            (clone, true) => Content::Archive { clone },
+            (true, false) => Content::Clone,
+            (false, false) => Content::Image,
+        };
+        match Session::start(&self.claim, content, place.total) {
             Ok(session) => {
                 receiving.session = Some(session);
                 Ok(receiving)
@@ -479,10 +501,16 @@ mod tests {
                 ("uploads", None),
                 ("", None),
             ] {
-                let found = route(&format!("/{version}/{path}"));
+                let found = route(&format!("/{version}/{path}"), false);
                 assert_eq!(found.map(|r| (r.wait, r.form, r.archive)), want, "{path}");
             }
         }
+    }
+
+    #[test]
+    fn a_server_of_a_clone_takes_that_only() {
+        assert!(route(CLONE_PATH, true).is_some() && route(CLONE_PATH, false).is_none());
+        assert!(route("/v1beta1/upload", true).is_none());
     }
 
     #[test]

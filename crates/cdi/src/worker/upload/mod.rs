@@ -32,8 +32,12 @@ use super::Claim;
 use super::end::Done;
 use answer::Server;
 
+pub(super) use answer::CLONE_PATH;
+
 /// What the controller's clients look for.
 const COMPLETE: &str = "Upload Complete";
+/// The same for a clone.
+const CLONED: &str = "Clone Complete";
 /// The last answer needs a moment to reach its client before the process ends.
 const FAREWELL: Duration = Duration::from_millis(300);
 
@@ -44,6 +48,8 @@ pub(super) struct Settings {
     tls_dir: PathBuf,
     client_ca: PathBuf,
     client_name: String,
+    /// The one client is a worker that sends a clone.
+    clone: bool,
 }
 
 impl Settings {
@@ -57,6 +63,7 @@ impl Settings {
                 "--client-name",
                 "client.upload-server.cdi.kubevirt.io".to_owned(),
             )?,
+            clone: args.flag("--clone"),
         })
     }
 }
@@ -77,7 +84,8 @@ pub(super) async fn run(
         .await
         .with_context(|| format!("cannot listen on {}", settings.listen))?;
     tracing::info!(address = %listener.local_addr()?, "waiting for an upload");
-    let server = Arc::new(Server::new(claim, settings.client_name));
+    let server = Server::new(claim, settings.client_name, settings.clone);
+    let server = Arc::new(server);
     let closing = shutdown.child_token();
     let serving = tokio::spawn(kube_kit::serve(
         listener,

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::super::Claim;
 use super::super::end::Done;
-use super::COMPLETE;
+use super::{CLONED, COMPLETE};
 
 /// Pieces that wait between network and disk: 4 MiB.
 const WAITING: usize = 16;
@@ -19,6 +19,17 @@ const WAITING: usize = 16;
 enum Piece {
     Bytes(Vec<Bytes>),
     End,
+}
+
+/// What the bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// An image in whatever format.
+    Image,
+    /// A tar of files, of a client or of another claim.
+    Archive { clone: bool },
+    /// Another claim's disk, as its worker sends it.
+    Clone,
 }
 
 /// How the thread ended; errors as the text and kind that an answer needs.
@@ -37,7 +48,7 @@ pub(super) struct Session {
 
 impl Session {
     /// Starts the thread.
-    pub(super) fn start(claim: &Claim, archive: bool, total: Option<u64>) -> io::Result<Self> {
+    pub(super) fn start(claim: &Claim, content: Content, total: Option<u64>) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel(WAITING);
         let (tell, ended) = watch::channel(None);
         let cancel = Arc::new(AtomicBool::new(false));
@@ -51,7 +62,7 @@ impl Session {
                     piece: Bytes::new(),
                     whole: false,
                 };
-                let outcome = write(&claim, archive || claim.archive, total, reader, &seen);
+                let outcome = write(&claim, content, total, reader, &seen);
                 tell.send_replace(Some(Arc::new(outcome)));
             })?;
         Ok(Self {
@@ -119,18 +130,23 @@ fn lost() -> Arc<Result<Done>> {
 
 fn write(
     claim: &Claim,
-    archive: bool,
+    content: Content,
     total: Option<u64>,
-    reader: Pieces,
+    mut reader: Pieces,
     cancel: &AtomicBool,
 ) -> Result<Done> {
     let tell = |part| claim.progress.tell(part);
     let job = claim.job(None, cancel, &tell);
-    if archive {
+    if let Content::Archive { clone } = content {
         let bytes = imaging::archive::extract(reader, &claim.directory(), &job)?;
-        return Ok(Done::archive(COMPLETE, bytes));
+        let message = if clone { CLONED } else { COMPLETE };
+        return Ok(Done::archive(message, bytes));
     }
     let target = Target::open(&claim.target)?;
+    if content == Content::Clone {
+        let outcome = imaging::sparse::receive(&mut reader, &target, &job)?;
+        return Ok(Done::disk(CLONED, outcome));
+    }
     let stage = claim.stage(&target);
     let outcome = imaging::import_stream(reader, total, &target, &stage, &job)?;
     Ok(Done::disk(COMPLETE, outcome))

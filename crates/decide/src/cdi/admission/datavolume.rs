@@ -200,15 +200,6 @@ fn one_source(spec: &Value, source: &Value, namespace: &str, out: &mut Vec<Cause
                     "spec.source.PVC",
                     "spec.source.PVC source PVC is not valid",
                 ));
-            } else if from != namespace {
-                let message = format!(
-                    "spec.source.pvc.namespace is not supported: expected {namespace}, the DataVolume's own, found {from}; clones across namespaces are not implemented yet"
-                );
-                out.push(Cause::new(
-                    Reason::NotSupported,
-                    "spec.source.pvc.namespace",
-                    message,
-                ));
             }
         }
         "snapshot" => {

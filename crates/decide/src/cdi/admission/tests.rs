@@ -67,11 +67,6 @@ fn what_does_not_work_is_refused_with_field_and_reason() {
             "spec.source.snapshot.namespace",
             "own namespace",
         ),
-        (
-            json!({"pvc": {"namespace": "other", "name": "g"}}),
-            "spec.source.pvc.namespace",
-            "across",
-        ),
         (json!({"floppy": {}}), "spec.source.floppy", "no such field"),
         (
             json!({"http": {"url": "ftp://x/y"}}),

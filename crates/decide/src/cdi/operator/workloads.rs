@@ -64,7 +64,11 @@ pub(super) fn objects(config: &Config, cdi: &CDI) -> Vec<Value> {
                 ("--health-port", &HEALTH_PORT.to_string()),
             ]),
             health: (HEALTH_PORT, "HTTP"),
-            secrets: &[(names::UPLOAD_SERVER_SIGNER, None)],
+            secrets: &[
+                (names::UPLOAD_SERVER_SIGNER, None),
+                // By it tokens of clones are known.
+                ("cdi-api-signing-key", Some("id_rsa.pub")),
+            ],
             bundles: &[names::UPLOAD_CLIENT_CA_BUNDLE],
         },
         Program {

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::super::across;
 use super::super::claim;
 use super::super::smart::{self, Next, Origin, Patience};
 use super::{Observed, Op, Story};
@@ -31,6 +32,9 @@ pub(super) fn make_claim(
         Ok(source) => source.as_ref(),
         Err(refusal) => return story.refuse(refusal.reason, refusal.message.clone()),
     };
+    if let (Some(_), Err(message)) = (source.and_then(|source| source.pvc.as_ref()), &seen.permit) {
+        return story.refuse(across::REFUSED, message.clone());
+    }
     // One of another namespace is nothing to look for: it is refused below.
     let own = |from: &&ClaimSource| Some(&from.namespace) == dv.metadata.namespace.as_ref();
     let snapshot = source

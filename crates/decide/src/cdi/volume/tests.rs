@@ -90,6 +90,8 @@ impl World {
             claim: self.claim.as_ref(),
             pod: self.pod.as_ref(),
             source: Ok(source),
+            senders: Vec::new(),
+            permit: Ok(()),
             original: self.original.as_ref(),
             look: self.look.as_ref(),
             population: None,

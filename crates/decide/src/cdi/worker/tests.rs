@@ -178,20 +178,10 @@ fn workers_have_no_rights_and_no_token() {
 
 #[test]
 fn jobs_that_no_worker_can_do_have_a_reason() {
-    for (annotations, words) in [
-        (
-            json!({"cdi.kubevirt.io/storage.import.source": "vddk"}),
-            "found vddk",
-        ),
-        (
-            json!({"k8s.io/CloneRequest": "other/golden"}),
-            "across namespaces",
-        ),
-    ] {
-        let claim = claim(annotations, "Filesystem");
-        let refusal = Job::of(&claim).unwrap().refusal(&claim).unwrap();
-        assert!(refusal.contains(words), "{refusal}");
-    }
+    let vddk = json!({"cdi.kubevirt.io/storage.import.source": "vddk"});
+    let vddk = claim(vddk, "Filesystem");
+    let refusal = Job::of(&vddk).unwrap().refusal().unwrap();
+    assert!(refusal.contains("found vddk"), "{refusal}");
     assert_eq!(Job::of(&claim(json!({"a": "b"}), "Block")), None);
 }
 
