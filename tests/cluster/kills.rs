@@ -1,6 +1,7 @@
 //! Whatever dies, a running guest goes on and its status is right again in 30 s.
 
 mod cdi;
+mod clones;
 mod node;
 
 use std::time::Duration;

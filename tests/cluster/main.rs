@@ -4,6 +4,7 @@
 //! `make test` provides all of them.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod clones_across;
 mod control_plane;
 mod crons;
 mod csi;

@@ -103,7 +103,7 @@ fn encode(part: &Value) -> String {
 }
 
 /// A token with the cluster's own signature, which nobody else can make.
-fn signed(claims: &Value) -> String {
+pub(crate) fn signed(claims: &Value) -> String {
     let words = [
         "-n",
         "cdi",

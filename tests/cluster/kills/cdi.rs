@@ -20,7 +20,7 @@ const RATE: usize = 1 << 20;
 const IMAGE: usize = 24 << 20;
 const LIMIT: Duration = Duration::from_secs(120);
 
-fn force(words: &[&str]) {
+pub(super) fn force(words: &[&str]) {
     let mut all = vec![
         "delete",
         "pod",
@@ -32,12 +32,12 @@ fn force(words: &[&str]) {
     let _ = kubectl(&all, None).expect_ok("kill");
 }
 
-fn kill_component(name: &str) {
+pub(super) fn kill_component(name: &str) {
     force(&["-n", "cdi", "-l", &format!("cdi.kubevirt.io={name}")]);
 }
 
-/// SIGKILL for the program in a worker pod of this node, which is known by the pod's name among its variables.
-fn kill_process(pod: &str) {
+/// The program in a worker pod of this node, which is known by the pod's name among its variables.
+pub(super) fn process(pod: &str) -> String {
     let name = format!("HOSTNAME={pod}");
     let is_worker = |pid: &str| {
         let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
@@ -46,16 +46,25 @@ fn kill_process(pod: &str) {
             .any(|one| one == name.as_bytes());
         named && read("cmdline").starts_with(b"/usr/bin/cdi-")
     };
-    let pid = eventually(&format!("a process of {pod}"), || {
+    eventually(&format!("a process of {pod}"), || {
         let mut entries = std::fs::read_dir("/proc").unwrap();
         let found = entries.find_map(|entry| {
             let name = entry.ok()?.file_name().into_string().ok()?;
             (name.parse::<u32>().is_ok() && is_worker(&name)).then_some(name)
         });
         found.ok_or_else(|| "none".to_owned())
-    });
-    let done = Command::new("kill").args(["-KILL", &pid]).status().unwrap();
+    })
+}
+
+/// Sends a process a signal.
+pub(super) fn signal(name: &str, pid: &str) {
+    let name = format!("-{name}");
+    let done = Command::new("kill").args([&name, pid]).status().unwrap();
     assert!(done.success());
+}
+
+fn kill_process(pod: &str) {
+    signal("KILL", &process(pod));
 }
 
 fn after(what: &str, bytes: u64, count: impl Fn() -> u64) {
@@ -65,7 +74,7 @@ fn after(what: &str, bytes: u64, count: impl Fn() -> u64) {
     });
 }
 
-fn again(component: &str) {
+pub(super) fn again(component: &str) {
     eventually(&format!("{component} is back"), || {
         let label = format!("cdi.kubevirt.io={component}");
         let words = ["get", "pods", "-n", "cdi", "-l", &label, "--no-headers"];

@@ -1,8 +1,8 @@
 //! The DataVolumes that a VM brings with it.
 //!
-//! Source: pkg/storage/admitters/data-volume-template.go. A clone from another
-//! namespace is refused here: virt-controller makes the DataVolume, and its
-//! rights are not the user's.
+//! Source: pkg/storage/admitters/data-volume-template.go. Whether a clone of a
+//! claim of another namespace is allowed is asked when virt-controller makes the DataVolume:
+//! for the account `default` of the VM's namespace.
 
 use std::collections::BTreeSet;
 
@@ -95,18 +95,12 @@ fn source(path: &Path, spec: &Value, namespace: &str, out: &mut Causes) {
             out.invalid(&path.child("source"), "Multiple dataVolume sources");
         }
     }
-    for from in [
-        "source.pvc.namespace",
-        "source.snapshot.namespace",
-        "sourceRef.namespace",
-    ] {
-        let other = text_at(spec, from);
-        if !other.is_empty() && other != namespace {
-            let field = path.child("spec").child(from);
-            let message = format!(
-                "{field} {other} is not supported: a virtual machine's disks are cloned from its own namespace {namespace} only; clone with a DataVolume of your own"
-            );
-            out.add(Reason::NotSupported, &field, message);
-        }
+    let other = text_at(spec, "source.snapshot.namespace");
+    if !other.is_empty() && other != namespace {
+        let field = path.child("spec.source.snapshot.namespace");
+        let message = format!(
+            "{field} {other} is not supported: snapshots are restored in their own namespace, here {namespace}; clone the claim, or export the disk"
+        );
+        out.add(Reason::NotSupported, &field, message);
     }
 }

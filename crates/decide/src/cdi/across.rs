@@ -28,6 +28,7 @@ use serde_json::{Map, Value, json};
 
 use super::cluster::Cluster;
 use super::pod::{container, spec};
+use super::populator::say;
 use super::size::is_block;
 use super::state::{self, last_word, phase};
 use super::volume::{Observed, Op, Story, delete, original};
@@ -246,7 +247,11 @@ fn send(
         return pod.metadata.deletion_timestamp.is_none();
     }
     if let Err(message) = &seen.permit {
-        story.refuse(REFUSED, message.clone());
+        if seen.dv.is_some() {
+            story.refuse(REFUSED, message.clone());
+        } else {
+            let _ = say(claim, REFUSED, message.clone(), plan);
+        }
         return false;
     }
     if !original(seen, from.1, false, story) {

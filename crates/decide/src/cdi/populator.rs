@@ -164,7 +164,7 @@ fn unpopulated(claim: &PersistentVolumeClaim, plan: &mut Plan<Op>) -> Standing {
 }
 
 /// Tells on the claim why it does not go on, once.
-fn say(
+pub(super) fn say(
     claim: &PersistentVolumeClaim,
     reason: &'static str,
     message: String,

@@ -145,7 +145,15 @@ fn templates_of_data_volumes_are_checked() {
                 "/spec/source",
                 json!({"pvc": {"name": "a", "namespace": "golden"}}),
             )],
-            vec![format!("{entry}.spec.source.pvc.namespace")],
+            // Who may is asked when the DataVolume is made.
+            vec![],
+        ),
+        (
+            vec![(
+                "/spec/source",
+                json!({"snapshot": {"name": "a", "namespace": "golden"}}),
+            )],
+            vec![format!("{entry}.spec.source.snapshot.namespace")],
         ),
     ] {
         assert_eq!(fields(&with_template(&patch)), expected, "{patch:?}");
