@@ -18,7 +18,7 @@ const END: u64 = u64::MAX;
 const PIECE: usize = 1 << 20;
 /// Zeros are looked for in units of this many bytes; fewer of them cost less than a new place.
 const GRAIN: usize = 64 << 10;
-const ZEROS: [u8; GRAIN] = [0; GRAIN];
+static ZEROS: [u8; GRAIN] = [0; GRAIN];
 
 /// Writes the disk in `source` to `out`, holes and zeros left out.
 ///

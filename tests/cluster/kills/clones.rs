@@ -1,7 +1,7 @@
 //! Whatever of a clone across namespaces dies, the clone has the source's bytes in the end.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -19,19 +19,13 @@ const SOME: u64 = 8 << 20;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits, with looks that are cheap and many, until some of the clone has arrived.
-fn midway(ns: &Namespace) {
-    let mut disk: Option<PathBuf> = None;
+fn midway(disk: &Path) {
     eventually_within(LIMIT, "some of the clone", || {
-        for _ in 0..200 {
-            let bound = || ns.get("pvc", "disk")["status"]["phase"] == "Bound";
-            if disk.is_none() && bound() {
-                disk = Some(directory(ns, "disk").join("disk.img"));
-            }
-            let found = disk.as_ref().and_then(|disk| std::fs::metadata(disk).ok());
-            if found.is_some_and(|found| found.blocks() * 512 > SOME) {
+        for _ in 0..400 {
+            if std::fs::metadata(disk).is_ok_and(|found| found.blocks() * 512 > SOME) {
                 return Ok(());
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(2));
         }
         Err("little".to_owned())
     });
@@ -63,9 +57,11 @@ fn a_clone_across_namespaces_survives_both_its_pods_and_the_controller() {
         let uid = ns.get("pvc", "disk")["metadata"]["uid"].clone();
         format!("{}-source-pod", uid.as_str().unwrap())
     };
+    ns.wait_for("pvc", "disk", "/status/phase", "Bound");
+    let clone = directory(&ns, "disk").join("disk.img");
     // The reader dies where it is, and is started again.
-    midway(&ns);
     let first = process(&pod());
+    midway(&clone);
     signal("STOP", &first);
     not_whole(&ns);
     signal("KILL", &first);
@@ -74,7 +70,6 @@ fn a_clone_across_namespaces_survives_both_its_pods_and_the_controller() {
             .filter(|pid| *pid != first)
             .ok_or(first.clone())
     });
-    midway(&ns);
     // The server's pod is gone with all that it had; the reader finds the next one.
     signal("STOP", &second);
     not_whole(&ns);
@@ -85,7 +80,6 @@ fn a_clone_across_namespaces_survives_both_its_pods_and_the_controller() {
     force(&["-n", far.name(), &pod()]);
     again("cdi-deployment");
     succeeds(&ns, "disk");
-    let clone = directory(&ns, "disk").join("disk.img");
     let _ = run(Command::new("cmp").args([&source, &clone]));
     no_workers(&ns);
     no_workers(&far);

@@ -240,6 +240,14 @@ async fn a_quota_is_told_on_the_data_volume_and_not_stormed() {
 }
 
 #[tokio::test]
+async fn a_server_that_cannot_be_made_is_not_stormed_though_its_certificate_is() {
+    let pods = "POST /api/v1/namespaces/ns/pods";
+    let bench = bench(Some((pods, 403, "exceeded quota: pods")));
+    let asked = settle(&bench).await;
+    assert_eq!(asked.iter().filter(|line| *line == pods).count(), 1);
+}
+
+#[tokio::test]
 async fn a_policy_that_cannot_be_made_stops_no_upload() {
     let bench = bench(Some(("networkpolicies", 403, "forbidden")));
     let asked = settle(&bench).await;
