@@ -9,6 +9,11 @@
 //! again. Objects come without `managedFields`. Bookmarks keep the version
 //! fresh, so that a re-opened watch rarely has to list. A watch asks to stay
 //! open for about an hour: at rest that is one request an hour.
+//!
+//! An object that is not as its type has it is left out, and said so in the log: whoever can
+//! write one that the API server takes must not blind the component for all others.
+
+mod readable;
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -16,9 +21,11 @@ use std::time::Duration;
 
 use futures::stream::{BoxStream, Stream, StreamExt};
 use kube::api::{ObjectList, WatchEvent};
-use kube::core::PartialObjectMeta;
+use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
+
+use readable::Readable;
 
 /// How long one watch request is asked to stay open, in seconds, before a
 /// spread of up to a tenth is added.
@@ -145,16 +152,16 @@ where
 
 /// Metadata of whole objects and of metadata-only objects alike.
 trait MetaAccess {
-    fn meta_of(&self) -> &kube::core::ObjectMeta;
-    fn meta_of_mut(&mut self) -> &mut kube::core::ObjectMeta;
+    fn meta_of(&self) -> &ObjectMeta;
+    fn meta_of_mut(&mut self) -> &mut ObjectMeta;
 }
 
 impl<K: Resource> MetaAccess for K {
-    fn meta_of(&self) -> &kube::core::ObjectMeta {
+    fn meta_of(&self) -> &ObjectMeta {
         self.meta()
     }
 
-    fn meta_of_mut(&mut self) -> &mut kube::core::ObjectMeta {
+    fn meta_of_mut(&mut self) -> &mut ObjectMeta {
         self.meta_mut()
     }
 }
@@ -165,7 +172,7 @@ struct Watcher<K> {
     query: String,
     metadata_only: bool,
     version: Option<String>,
-    open: Option<BoxStream<'static, kube::Result<WatchEvent<K>>>>,
+    open: Option<BoxStream<'static, kube::Result<WatchEvent<Readable<K>>>>>,
     failures: u32,
     /// Watches in a row that were too old before they told anything.
     expired: u32,
@@ -242,7 +249,7 @@ impl<K: Watched> Watcher<K> {
             Some(open) => open,
             None => {
                 let request = self.watch_request(&version)?;
-                let events = self.client.request_events::<K>(request).await?;
+                let events = self.client.request_events(request).await?;
                 self.failures = 0;
                 self.open.insert(events.boxed())
             }
@@ -260,15 +267,17 @@ impl<K: Watched> Watcher<K> {
             self.expired = 0;
         }
         match event {
-            WatchEvent::Added(mut object) | WatchEvent::Modified(mut object) => {
-                self.remember(&object);
-                object.prepare();
-                Ok(Some(Event::Applied(object)))
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                Ok(self.read(object).map(Event::Applied))
             }
-            WatchEvent::Deleted(mut object) => {
-                self.remember(&object);
-                object.prepare();
-                Ok(Some(Event::Deleted(object)))
+            WatchEvent::Deleted(object) => {
+                let gone = self.read(object).map(Event::Deleted);
+                if gone.is_none() {
+                    // It may have been told of when it could be read: a list is without it.
+                    self.open = None;
+                    self.version = None;
+                }
+                Ok(gone)
             }
             WatchEvent::Bookmark(bookmark) => {
                 self.version = Some(bookmark.metadata.resource_version);
@@ -278,10 +287,29 @@ impl<K: Watched> Watcher<K> {
         }
     }
 
-    fn remember(&mut self, object: &K) {
-        if let Some(version) = object.version() {
-            self.version = Some(version.to_owned());
-        }
+    /// The object, if it can be read; its version is remembered in any case.
+    fn read(&mut self, object: Readable<K>) -> Option<K> {
+        let (version, object) = match object {
+            Readable::Yes(mut object) => {
+                object.prepare();
+                (object.version().map(str::to_owned), Some(object))
+            }
+            Readable::No { meta, why } => {
+                self.leave_out(&meta, &why);
+                (meta.resource_version, None)
+            }
+        };
+        self.version = version.or(self.version.take());
+        object
+    }
+
+    fn leave_out(&self, meta: &ObjectMeta, why: &str) {
+        tracing::warn!(
+            path = self.path,
+            namespace = meta.namespace,
+            name = meta.name,
+            "an object is left out, for it is not as its kind has it: {why}"
+        );
     }
 
     async fn list(&mut self) -> kube::Result<(Vec<K>, String)> {
@@ -297,11 +325,16 @@ impl<K: Watched> Watcher<K> {
             } else {
                 "application/json"
             };
-            let page: ObjectList<K> = self.client.request(get(uri, accept)?).await?;
-            objects.extend(page.items.into_iter().map(|mut object| {
-                object.prepare();
-                object
-            }));
+            let page: ObjectList<Readable<K>> = self.client.request(get(uri, accept)?).await?;
+            for object in page.items {
+                match object {
+                    Readable::Yes(mut object) => {
+                        object.prepare();
+                        objects.push(object);
+                    }
+                    Readable::No { meta, why } => self.leave_out(&meta, &why),
+                }
+            }
             token = page.metadata.continue_.filter(|token| !token.is_empty());
             if token.is_none() {
                 return Ok((objects, page.metadata.resource_version.unwrap_or_default()));
@@ -458,6 +491,32 @@ mod tests {
         assert!(asked[1].contains("continue=more"));
         assert!(asked[2].contains("watch=1") && asked[2].contains("resourceVersion=10"));
         assert!(asked[3].contains("resourceVersion=40"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_that_nobody_can_read_hides_no_other() {
+        let odd = |name: &str, version: u32| map(name, version).replacen('{', r#"{"data":5,"#, 1);
+        let events = line("ADDED", &odd("c", 11))
+            + &line("ADDED", &map("d", 12))
+            + &line("MODIFIED", &odd("d", 13))
+            + &line("DELETED", &odd("d", 14));
+        let (client, asked) = scripted(vec![
+            list(&[map("a", 1), odd("b", 2)], 10, ""),
+            (200, events),
+            list(&[map("a", 1), odd("b", 2), odd("c", 11)], 15, ""),
+            (200, line("MODIFIED", &map("b", 16))),
+        ]);
+        let mut events = watch::<ConfigMap>(client, &Selector::all());
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            seen.push(names(&events.next().await.unwrap()));
+        }
+        assert_eq!(
+            seen,
+            ["restarted:a", "applied:d", "restarted:a", "applied:b"]
+        );
+        let asked = asked.lock().unwrap().clone();
+        assert!(asked[3].contains("resourceVersion=15"), "{asked:?}");
     }
 
     #[tokio::test(start_paused = true)]
