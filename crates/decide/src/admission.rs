@@ -28,6 +28,7 @@ mod metadata;
 mod names;
 pub(crate) use names::dns_subdomain;
 mod quantity;
+pub(crate) mod readable;
 mod review;
 mod spec;
 mod unsupported;
@@ -53,6 +54,14 @@ pub fn mutate(review: &Review, ctx: &Context) -> Verdict {
 /// Answers a validating webhook call for any of our kinds, operation and
 /// subresource taken from the review.
 pub fn validate(review: &Review, ctx: &Context) -> Verdict {
+    readable::ensure(review, judge(review, ctx), |object| match review.kind {
+        Kind::VirtualMachine => readable::flaw::<api::VirtualMachine>(object),
+        Kind::VirtualMachineInstance => readable::flaw::<api::VirtualMachineInstance>(object),
+        Kind::KubeVirt => readable::flaw::<api::KubeVirt>(object),
+    })
+}
+
+fn judge(review: &Review, ctx: &Context) -> Verdict {
     match (review.kind, review.operation) {
         (Kind::VirtualMachine, Operation::Create) => vm::validate_create(review, ctx),
         (Kind::VirtualMachine, Operation::Update) => vm::validate_update(review, ctx),

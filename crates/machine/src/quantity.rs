@@ -4,20 +4,20 @@
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-/// Why a text is no number of bytes.
+/// Why a text is no number of bytes, said as what was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     /// The part before the suffix is no decimal number.
-    #[error("expected a decimal number such as 1.5, with an optional suffix")]
+    #[error("a decimal number such as 1.5, with an optional suffix")]
     Number,
     /// The suffix is none of n, u, m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei or an exponent.
-    #[error("expected one of the suffixes k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei or an exponent")]
+    #[error("one of the suffixes k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei or an exponent")]
     Suffix,
     /// Less than nothing.
-    #[error("expected a quantity that is not negative")]
+    #[error("a quantity that is not negative")]
     Negative,
     /// More than 2^63 - 1.
-    #[error("expected a quantity below 8Ei")]
+    #[error("a quantity below 8Ei")]
     TooLarge,
 }
 

@@ -8,6 +8,7 @@
 mod compute;
 mod devices;
 mod disks;
+mod hardware;
 mod network;
 mod placement;
 mod scheduling;
@@ -67,6 +68,11 @@ impl Causes {
         self.0.push(Cause::new(reason, field.0.clone(), message));
     }
 
+    /// Whether nothing was found.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// All causes found.
     pub(super) fn into_vec(self) -> Vec<Cause> {
         self.0
@@ -94,5 +100,6 @@ pub(super) fn check(path: &Path, spec: &Value, config: &ClusterConfig) -> Vec<Ca
     placement::eviction(path, spec, config, &mut out);
     devices::watchdog(path, spec, &mut out);
     compute::architecture(path, spec, &mut out);
+    hardware::check(path, spec, &mut out);
     out.into_vec()
 }

@@ -15,6 +15,7 @@ mod tests;
 use api::cdi::names::GROUP;
 use serde_json::Value;
 
+use crate::admission::readable::{self, flaw};
 use crate::admission::{Cause, Operation, Reason, Review, ReviewError, Verdict, unsupported_in};
 
 /// Kinds without a controller, and what to do instead.
@@ -61,6 +62,21 @@ pub fn answer(body: Value, ctx: &Context) -> Result<Value, ReviewError> {
 /// Judges a request.
 #[must_use]
 pub fn validate(request: &Request, ctx: &Context) -> Verdict {
+    readable::ensure(request, judge(request, ctx), |object| match request.kind {
+        "CDI" => flaw::<api::cdi::CDI>(object),
+        "CDIConfig" => flaw::<api::cdi::CDIConfig>(object),
+        "DataVolume" => flaw::<api::cdi::DataVolume>(object),
+        "StorageProfile" => flaw::<api::cdi::StorageProfile>(object),
+        "DataSource" => flaw::<api::cdi::DataSource>(object),
+        "DataImportCron" => flaw::<api::cdi::DataImportCron>(object),
+        "VolumeImportSource" => flaw::<api::cdi::VolumeImportSource>(object),
+        "VolumeUploadSource" => flaw::<api::cdi::VolumeUploadSource>(object),
+        "VolumeCloneSource" => flaw::<api::cdi::VolumeCloneSource>(object),
+        _ => None,
+    })
+}
+
+fn judge(request: &Request, ctx: &Context) -> Verdict {
     if request.operation == Operation::Delete {
         return delete(request, ctx);
     }

@@ -56,7 +56,7 @@ const PRIVATE_ANNOTATIONS: [&str; 4] = [
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RenderError {
     /// A quantity cannot be read.
-    #[error("{path}: found {found:?}, {source}")]
+    #[error("{path}: found {found:?}, expected {source}")]
     Quantity {
         /// Where it is.
         path: String,

@@ -4,7 +4,8 @@ use decide::admission::Verdict;
 use serde_json::{Value, json};
 
 use super::cases::{self, INVALID, NOT_SUPPORTED, REQUIRED};
-use super::{context, create, create_with, vm, vmi, with};
+use super::updates::validate;
+use super::{CONTROLLER, context, create, create_with, vm, vmi, with};
 
 /// Asserts that `verdict` refuses with a cause at `field` that is `reason` and
 /// says `message`.
@@ -314,4 +315,34 @@ fn malformed_objects_are_left_to_the_schema() {
         let (stored, _) = create(&with(vmi(), pointer, value.clone()));
         assert_eq!(stored.pointer(pointer), Some(&value), "{pointer}");
     }
+}
+
+/// The schema has no bound, and whoever reads the instance has one: no component may meet it.
+#[test]
+fn a_number_that_no_component_could_read_is_refused_with_its_path() {
+    let field = "/spec/domain/devices/disks/0/bootOrder";
+    let (_, verdict) = create(&with(vmi(), field, json!(4_294_967_296_u64)));
+    assert!(!verdict.allowed);
+    assert_eq!(
+        verdict.causes[0].field,
+        "spec.domain.devices.disks[0].bootOrder"
+    );
+    // One that is there already may be changed elsewhere, and goes.
+    let old = with(vmi(), field, json!(4_294_967_296_u64));
+    let new = with(old.clone(), "/metadata/labels/b", json!("c"));
+    assert!(validate(&new, &old, CONTROLLER).allowed);
+}
+
+#[test]
+fn what_makes_no_machine_is_refused_before_a_launcher_tries() {
+    let vmi = with(
+        vmi(),
+        "/spec/volumes/1",
+        json!({"name": "init", "emptyDisk": {"capacity": "1e300"}}),
+    );
+    let (_, verdict) = create(&vmi);
+    assert_eq!(
+        verdict.message,
+        "spec.volumes[1].emptyDisk.capacity: expected a quantity below 8Ei, found `1e300`"
+    );
 }

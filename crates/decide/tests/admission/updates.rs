@@ -11,7 +11,7 @@ fn stored_vmi() -> Value {
     with(stored, "/status/nodeName", json!("edge1"))
 }
 
-fn validate(new: &Value, old: &Value, user: &str) -> Verdict {
+pub(crate) fn validate(new: &Value, old: &Value, user: &str) -> Verdict {
     admission::validate(&review(new, old, user), &context())
 }
 
