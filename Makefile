@@ -162,6 +162,10 @@ test-nodes: build $(VENV_STAMP) ## Boot every variant of testbed/edge-node and c
 		tests/again nodes --test-threads=$$(($$(nproc) + 1))
 	tests/on-node
 
+.PHONY: test-systemd
+test-systemd: debootstrap images $(VENV_STAMP) ## The cluster on an emulated Debian with systemd and cgroup v2: up, rebooted, down; takes long
+	EDGEVIRT_CACHE=$(CACHE) tests/on-systemd
+
 # Every crates/*/fuzz; the compiler's sanitizers are only in nightly ones.
 FUZZ := $(CACHE)/tools/bin/cargo-fuzz
 SECONDS_EACH ?= 60

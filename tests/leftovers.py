@@ -8,8 +8,9 @@ Recorded are processes, mounts with their propagation, links, addresses,
 routes, network namespaces, the nft rule set, legacy iptables tables, cgroups,
 sysctls, and every path below the directories in ROOTS (with a digest for
 /etc). Debian packages stay installed on purpose, so paths that a package owns
-are no leftovers; nor are the build cache, which `make distclean` removes, and
-what kubectl caches in the home of whoever calls it.
+are no leftovers; nor are settings that came with a module of the kernel, the
+build cache, which `make distclean` removes, and what kubectl caches in the
+home of whoever calls it.
 """
 
 import glob
@@ -28,9 +29,9 @@ ROOTS = ["/etc", "/opt", "/run", "/usr/lib/systemd", "/usr/libexec", "/usr/local
 RESTLESS = re.compile(
     r"^(/etc/(alternatives|rc.\.d|ssl/certs|ld\.so\.cache|passwd|group|shadow|gshadow|sub[ug]id|mtab"
     r"|\.pwd\.lock|init\.d|apparmor\.d|apt)(/|-|$)|/etc/systemd/system/.*\.wants/"
-    r"|/run/(mount|user|lock|sudo|utmp|log|systemd|udev|screen|tmux)(/|$)"
+    r"|/run/(adduser|mount|user|lock|sudo|utmp|log|systemd|udev|screen|tmux)(/|$)"
     r"|/usr/local/(cargo|rustup|go|share/man|lib/python)|/usr/local/bin/\.|.*/__pycache__(/|$)"
-    r"|/var/lib/(dpkg|apt|systemd|ucf|pam|python|initramfs-tools|nftables|man-db|update-notifier)(/|$)"
+    r"|/var/lib/(dpkg|apt|etcd|systemd|ucf|pam|python|initramfs-tools|nftables|man-db|update-notifier)(/|$)"
     r"|/var/log/(apt|dpkg\.log|alternatives\.log|journal|wtmp|lastlog|btmp|syslog|messages|fontconfig)(/|$|\.)"
     r"|/var/log/[a-z]+\.log$|/run/[a-z]+\.pid$)")
 
@@ -139,7 +140,8 @@ def packaged():
     for name in glob.glob("/var/lib/dpkg/info/*.list"):
         with open(name, encoding="utf-8", errors="replace") as handle:
             owned.update(handle.read().splitlines())
-    return owned
+    # A package's list names what is in /usr/lib since directories were merged by its old name.
+    return owned | {"/usr" + path for path in owned if path.startswith(("/bin/", "/lib/", "/sbin/"))}
 
 
 def legacy_tables():
@@ -180,6 +182,10 @@ def compare(before, after):
         if section == "files":
             new = {line for line in new if line.split(" ")[0] not in owned}
             gone = {line for line in gone if line.split(" ")[0] not in owned}
+        if section == "sysctls":
+            # A setting that was not there came with a module of the kernel, which stays.
+            known = {line.partition("=")[0] for line in then}
+            new = {line for line in new if line.partition("=")[0] in known}
         for line in sorted(new):
             print(f"left behind: {section}: {line}")
         for line in sorted(gone):

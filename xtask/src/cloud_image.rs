@@ -1,4 +1,5 @@
-//! `cargo xtask cloud-image`: a Debian like the ones that clouds start, for the tests of persistent machines.
+//! `cargo xtask cloud-image`: a Debian like the ones that clouds start, for the tests of persistent machines; with
+//! `--node` one that becomes a node of the embedded cluster, for the test under systemd.
 //!
 //! ```text
 //! mmdebstrap (packages with their own scripts, in a directory) -> ext4 -> MBR and GRUB -> qcow2, compressed
@@ -24,11 +25,20 @@ pub(crate) struct Args {
     /// Where it is kept between runs.
     #[arg(long, default_value = "/var/cache/edgevirt", env = "EDGEVIRT_CACHE")]
     cache: PathBuf,
+    /// Room and packages for a node of the embedded cluster: what Ansible needs, and a repository on the disk with the
+    /// packages of services, for the role to install on a machine that reaches no mirror.
+    #[arg(long)]
+    node: bool,
 }
 
 /// What the image has beside Debian's essential packages.
 const PACKAGES: &str = "linux-image-cloud-amd64,systemd-sysv,udev,dbus,cloud-init,openssh-server,sudo,\
      iproute2,ifupdown,isc-dhcp-client,netbase,cloud-guest-utils,fdisk,grub-pc-bin,grub-common";
+/// What a node has besides: Ansible's Python, and those of the role's packages that bring no service.
+const NODE_PACKAGES: &str = ",python3,python3-apt,conntrack,containernetworking-plugins,ethtool,iptables,nftables,\
+     openssl,procps,runc,util-linux";
+/// The role's packages that bring services of their own: it has to install these itself, and keep them from starting.
+const NODE_SERVICES: &str = "containerd etcd-server docker-registry";
 /// Files that no test reads.
 const LEFT_OUT: [&str; 4] = [
     "/usr/share/doc/*",
@@ -40,6 +50,8 @@ const LEFT_OUT: [&str; 4] = [
 const LABEL: &str = "cloudroot";
 /// The disk's length in bytes; what is never written takes no room.
 const DISK: u64 = 2 << 30;
+/// A node's, with the cluster's programs, images and state, and the 10 GiB that preflight wants free.
+const NODE_DISK: u64 = 16 << 30;
 /// An emulated processor needs no defence against itself, and its timer does not pass the kernel's test.
 const LINUX: &str = "console=ttyS0 quiet no_timer_check mitigations=off";
 /// GRUB's modules in front of the partition.
@@ -47,13 +59,62 @@ const GRUB: &str = "biosdisk part_msdos ext2 normal linux serial terminal";
 /// Raised when the way of building changes.
 const REVISION: u32 = 1;
 
+/// What distinguishes the two images.
+struct Recipe {
+    name: &'static str,
+    packages: String,
+    disk: u64,
+    services: Option<&'static str>,
+}
+
+impl Recipe {
+    fn new(node: bool) -> Self {
+        match node {
+            false => Self {
+                name: "debian",
+                packages: PACKAGES.to_owned(),
+                disk: DISK,
+                services: None,
+            },
+            true => Self {
+                name: "node",
+                packages: format!("{PACKAGES}{NODE_PACKAGES}"),
+                disk: NODE_DISK,
+                services: Some(NODE_SERVICES),
+            },
+        }
+    }
+
+    /// What the image's name is a digest of.
+    fn text(&self) -> String {
+        let (packages, disk, hook) = (&self.packages, self.disk, self.repository());
+        let hook = hook.unwrap_or_default();
+        format!("{REVISION}{packages}{LEFT_OUT:?}{disk}{LINUX}{GRUB}{hook}")
+    }
+
+    /// The hook that puts the services' packages with all they depend on into a repository on the disk, and makes it
+    /// apt's only source.
+    fn repository(&self) -> Option<String> {
+        let services = self.services?;
+        Some(format!(
+            "set -e; at=\"$1/opt/packages\"; mkdir -p \"$at\"; chroot \"$1\" apt-get clean; \
+         chroot \"$1\" apt-get install -qy --no-install-recommends --download-only {services} >/dev/null; \
+         mv \"$1\"/var/cache/apt/archives/*.deb \"$at\"; cd \"$at\"; \
+         for deb in *.deb; do dpkg-deb -f \"$deb\"; printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' \"$deb\" \
+         \"$(stat -c %s \"$deb\")\" \"$(sha256sum \"$deb\" | cut -d' ' -f1)\"; done > Packages; \
+         rm -rf \"$1\"/etc/apt/sources.list.d/* \"$1\"/var/lib/apt/lists/*; \
+         echo 'deb [trusted=yes] file:/opt/packages ./' > \"$1/etc/apt/sources.list\""
+        ))
+    }
+}
+
 /// Makes the image, unless it is there, and prints its path.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let dir = args.cache.join("cloud-image");
     fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    let recipe = format!("{REVISION}{PACKAGES}{LEFT_OUT:?}{DISK}{LINUX}{GRUB}");
-    let name = Digest::of(recipe.as_bytes()).hex()[..12].to_owned();
-    let image = dir.join(format!("debian-{name}.qcow2"));
+    let recipe = Recipe::new(args.node);
+    let digest = Digest::of(recipe.text().as_bytes()).hex()[..12].to_owned();
+    let image = dir.join(format!("{}-{digest}.qcow2", recipe.name));
     if !image.is_file() {
         // The same lock as that of the images: packages are unpacked into one place.
         let lock =
@@ -64,7 +125,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             fs::remove_dir_all(&work)?;
         }
         fs::create_dir_all(&work)?;
-        let built = build(&args.cache, &work)?;
+        let built = build(&args.cache, &work, &recipe)?;
         fs::rename(built, &image)?;
         fs::remove_dir_all(&work)?;
     }
@@ -73,9 +134,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn build(cache: &Path, work: &Path) -> anyhow::Result<PathBuf> {
+fn build(cache: &Path, work: &Path, recipe: &Recipe) -> anyhow::Result<PathBuf> {
     let top = work.join("root");
-    bootstrap(&top)?;
+    bootstrap(&top, recipe)?;
     let kernel = fs::read_dir(top.join("boot"))?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .find_map(|name| Some(name.strip_prefix("vmlinuz-")?.to_owned()))
@@ -91,18 +152,18 @@ fn build(cache: &Path, work: &Path) -> anyhow::Result<PathBuf> {
     )?;
     let raw = work.join("cloud.raw");
     let file = OpenOptions::new().write(true).create_new(true).open(&raw)?;
-    file.set_len(DISK)?;
-    bootable::file_system(&top, &raw, LABEL, DISK)?;
+    file.set_len(recipe.disk)?;
+    bootable::file_system(&top, &raw, LABEL, recipe.disk)?;
     let boot = fs::read(top.join("usr/lib/grub/i386-pc/boot.img"))?;
     let core = fs::read(top.join("boot/grub/core.img"))?;
-    bootable::write(&file, &boot, &core, DISK)?;
+    bootable::write(&file, &boot, &core, recipe.disk)?;
     let mut apt = Apt::prepare(cache, false)?;
     let tools = Root::new(&apt.closure(&["qemu-utils"])?)?;
     qemu_img::convert(&tools, &raw, work, &["-c"])
 }
 
 /// Debian into a directory. Its packages' scripts run there, as on a machine.
-fn bootstrap(top: &Path) -> anyhow::Result<()> {
+fn bootstrap(top: &Path, recipe: &Recipe) -> anyhow::Result<()> {
     let codename = fs::read_to_string("/etc/os-release")?
         .lines()
         .find_map(|line| Some(line.strip_prefix("VERSION_CODENAME=")?.to_owned()))
@@ -110,7 +171,7 @@ fn bootstrap(top: &Path) -> anyhow::Result<()> {
     let mut command = Command::new("mmdebstrap");
     command
         .args(["--quiet", "--variant=minbase", "--format=directory"])
-        .arg(format!("--include={PACKAGES}"));
+        .arg(format!("--include={}", recipe.packages));
     for path in LEFT_OUT {
         command.arg(format!("--dpkgopt=path-exclude={path}"));
     }
@@ -119,6 +180,9 @@ fn bootstrap(top: &Path) -> anyhow::Result<()> {
          chroot \"$1\" grub-mkimage -O i386-pc -c /tmp/core.cfg -o /boot/grub/core.img \
          -p '(hd0,msdos1)/boot/grub' {GRUB}; cp -r \"$1/usr/lib/grub/i386-pc\" \"$1/boot/grub/\"; rm \"$1/tmp/core.cfg\""
     );
+    if let Some(hook) = recipe.repository() {
+        command.arg(format!("--customize-hook={hook}"));
+    }
     let output = command
         .arg(format!("--customize-hook={core}"))
         .arg(codename)
