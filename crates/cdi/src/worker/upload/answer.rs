@@ -429,10 +429,8 @@ impl Place {
                 "*" => None,
                 total => Some(total.parse().map_err(|_| bad())?),
             };
-            return Ok(Self {
-                begin: first.parse().map_err(|_| bad())?,
-                total,
-            });
+            let begin = first.parse().map_err(|_| bad())?;
+            return Self { begin, total }.sound();
         }
         let begin = match number(OFFSET)? {
             Some(offset) => offset,
@@ -443,9 +441,20 @@ impl Place {
         };
         let total = match number(LENGTH)? {
             Some(total) => Some(total),
-            None => length.map(|length| begin + length),
+            // As much as there is: too much is refused as such.
+            None => length.map(|length| begin.saturating_add(length)),
         };
-        Ok(Self { begin, total })
+        Self { begin, total }.sound()
+    }
+
+    fn sound(self) -> std::result::Result<Self, String> {
+        let begin = self.begin;
+        match self.total {
+            Some(total) if total < begin || total == u64::MAX => Err(format!(
+                "expected bytes of the image's {total}, found some from {begin} on"
+            )),
+            _ => Ok(self),
+        }
     }
 }
 
@@ -529,7 +538,7 @@ mod tests {
             &'a [(&'static str, &'a str)],
             Option<(u64, Option<u64>)>,
         );
-        let cases: [Case<'_>; 7] = [
+        let cases: [Case<'_>; 9] = [
             (Method::POST, &[("content-length", "9")], Some((0, Some(9)))),
             (Method::POST, &[], Some((0, None))),
             (Method::PATCH, &[], None),
@@ -549,6 +558,15 @@ mod tests {
                 Some((5, None)),
             ),
             (Method::POST, &[("content-range", "5")], None),
+            (Method::POST, &[("content-range", "bytes 9-9/5")], None),
+            (
+                Method::PATCH,
+                &[
+                    ("upload-offset", "18446744073709551615"),
+                    ("content-length", "9"),
+                ],
+                None,
+            ),
         ];
         for (method, headers, want) in cases {
             assert_eq!(of(method, headers), want, "{headers:?}");
