@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -36,6 +37,9 @@ type driver struct {
 	csi.UnimplementedControllerServer
 	csi.UnimplementedNodeServer
 	name, node, data, socket string
+
+	// A caller that has lost its patience asks again, while what it asked for is still being made.
+	lock sync.Mutex
 }
 
 func main() {
@@ -183,6 +187,8 @@ func (d *driver) put(path, from string, bytes int64) error {
 }
 
 func (d *driver) drop(kind, id string) error {
+	d.lock.Lock()
+	defer d.lock.Unlock()
 	path, err := d.path(kind, id)
 	if err != nil {
 		return err
@@ -194,6 +200,8 @@ func (d *driver) drop(kind, id string) error {
 }
 
 func (d *driver) CreateVolume(_ context.Context, request *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
+	d.lock.Lock()
+	defer d.lock.Unlock()
 	for _, capability := range request.VolumeCapabilities {
 		if capability.GetBlock() != nil {
 			return nil, status.Error(codes.InvalidArgument, "expected a file system, found a request for a device")
@@ -247,6 +255,8 @@ func (d *driver) ValidateVolumeCapabilities(_ context.Context, request *csi.Vali
 }
 
 func (d *driver) CreateSnapshot(_ context.Context, request *csi.CreateSnapshotRequest) (*csi.CreateSnapshotResponse, error) {
+	d.lock.Lock()
+	defer d.lock.Unlock()
 	from, err := d.path("volumes", request.SourceVolumeId)
 	if err != nil {
 		return nil, err
