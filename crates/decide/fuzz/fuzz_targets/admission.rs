@@ -3,6 +3,8 @@
 
 #[path = "../../tests/hostile/bases.rs"]
 mod bases;
+// The tests ask for refusals too.
+#[allow(dead_code)]
 #[path = "../../tests/hostile/judges.rs"]
 mod judges;
 #[path = "../../tests/hostile/mutation.rs"]
