@@ -346,3 +346,14 @@ fn what_makes_no_machine_is_refused_before_a_launcher_tries() {
         "spec.volumes[1].emptyDisk.capacity: expected a quantity below 8Ei, found `1e300`"
     );
 }
+
+#[test]
+fn what_secrets_hold_is_not_missed_before_a_launcher_has_it() {
+    for source in ["cloudInitNoCloud", "cloudInitConfigDrive"] {
+        for field in ["secretRef", "networkDataSecretRef"] {
+            let volume = json!({"name": "init", (source): {(field): {"name": "s"}}});
+            let (_, verdict) = create(&with(vmi(), "/spec/volumes/1", volume));
+            assert!(verdict.allowed, "{source} {field}: {}", verdict.message);
+        }
+    }
+}

@@ -2,7 +2,8 @@
 //! from a launcher.
 
 use api::VirtualMachineInstance;
-use api::launcher::{Nic, Sync};
+use api::launcher::{Nic, SecretCloudInit, Sync};
+use api::vmi::Volume;
 use machine::Machine;
 use serde_json::Value;
 
@@ -22,6 +23,19 @@ pub(super) fn check(path: &Path, spec: &Value, out: &mut Causes) {
         spec,
         ..VirtualMachineInstance::default()
     };
+    // What secrets hold is known to the launcher only.
+    let held = SecretCloudInit {
+        user_data: Some("x".to_owned()),
+        network_data: None,
+    };
+    let secret = |volume: &Volume| {
+        let no_cloud = volume.cloud_init_no_cloud.as_ref();
+        let source = no_cloud.or(volume.cloud_init_config_drive.as_ref())?;
+        let refers =
+            source.user_data_secret_ref.is_some() || source.network_data_secret_ref.is_some();
+        refers.then(|| (volume.name.clone(), held.clone()))
+    };
+    let cloud_init_secrets = vmi.spec.volumes.iter().filter_map(secret).collect();
     let nics = vmi.spec.domain.devices.interfaces.iter();
     let sync = Sync {
         nics: nics
@@ -34,6 +48,7 @@ pub(super) fn check(path: &Path, spec: &Value, out: &mut Causes) {
             })
             .collect(),
         vmi,
+        cloud_init_secrets,
         ..Sync::default()
     };
     if let Err(error) = Machine::try_from(&sync) {
