@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use kube::Client;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ObjectList};
 use kube::core::{PartialObjectMeta, TypeMeta};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// What an apply did.
@@ -283,14 +284,7 @@ impl Applier {
     /// # Errors
     /// When the API server refuses.
     pub async fn get(&self, id: &Id) -> Result<Option<Value>, ApplyError> {
-        let request = Request::get(id.path())
-            .body(Vec::new())
-            .map_err(|error| at(id, kube::Error::HttpError(error)))?;
-        match self.client.request(request).await {
-            Ok(object) => Ok(Some(object)),
-            Err(error) if crate::is_not_found(&error) => Ok(None),
-            Err(error) => Err(at(id, error)),
-        }
+        self.read(id, "application/json").await
     }
 
     /// The object's metadata, if it is there.
@@ -301,15 +295,21 @@ impl Applier {
         &self,
         id: &Id,
     ) -> Result<Option<PartialObjectMeta<DynamicObject>>, ApplyError> {
+        let accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+        self.read(id, accept).await
+    }
+
+    async fn read<T: DeserializeOwned>(
+        &self,
+        id: &Id,
+        accept: &str,
+    ) -> Result<Option<T>, ApplyError> {
         let request = Request::get(id.path())
-            .header(
-                http::header::ACCEPT,
-                "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
-            )
+            .header(http::header::ACCEPT, accept)
             .body(Vec::new())
             .map_err(|error| at(id, kube::Error::HttpError(error)))?;
         match self.client.request(request).await {
-            Ok(meta) => Ok(Some(meta)),
+            Ok(object) => Ok(Some(object)),
             Err(error) if crate::is_not_found(&error) => Ok(None),
             Err(error) => Err(at(id, error)),
         }

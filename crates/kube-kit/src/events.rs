@@ -21,6 +21,12 @@ pub enum EventType {
 }
 
 impl EventType {
+    /// A complaint, or news.
+    #[must_use]
+    pub fn of(warning: bool) -> Self {
+        if warning { Self::Warning } else { Self::Normal }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Normal => "Normal",
@@ -62,6 +68,21 @@ impl Recorder {
     pub fn on_host(mut self, host: &str) -> Self {
         self.host = Some(host.to_owned());
         self
+    }
+
+    /// Writes events about `object`, each with its reason and its message, one after the other
+    /// beside the work, which never waits for them.
+    pub fn publish_beside(
+        &self,
+        object: ObjectReference,
+        events: Vec<(EventType, &'static str, String)>,
+    ) {
+        let recorder = self.clone();
+        tokio::spawn(async move {
+            for (type_, reason, message) in events {
+                recorder.publish(&object, type_, reason, &message).await;
+            }
+        });
     }
 
     /// Writes one event about `object`. An event that cannot be written is

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use api::KubeVirt;
 use api::names::{APP_LABEL, LAUNCHER_APP};
+use decide::plan::{Plan, Step};
 use futures::stream::{AbortHandle, BoxStream, FuturesUnordered, SelectAll, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
@@ -281,6 +282,26 @@ impl Controller {
     }
 }
 
+/// Carries out the steps of a plan until one makes no progress.
+async fn follow<Op>(
+    plan: Plan<Op>,
+    queue: &WorkQueue<Key>,
+    key: &Key,
+    execute: impl AsyncFn(Step<Op>) -> Outcome,
+) -> Outcome {
+    if let Some(after) = plan.requeue {
+        queue.add_after(key.clone(), after);
+    }
+    let mut outcome = Outcome::Settled;
+    for step in plan.steps {
+        outcome = execute(step).await;
+        if !matches!(outcome, Outcome::Progress) {
+            break;
+        }
+    }
+    outcome
+}
+
 async fn reconcile_vm(
     index: &RefCell<Index>,
     executor: &Executor,
@@ -289,15 +310,10 @@ async fn reconcile_vm(
     name: &ObjectKey,
 ) -> Outcome {
     let plan = index.borrow().decide_vm(name, random(), Timestamp::now());
-    look_again(queue, key, plan.requeue);
-    let mut outcome = Outcome::Settled;
-    for step in plan.steps {
-        outcome = executor.vm(key, name, step).await;
-        if !matches!(outcome, Outcome::Progress) {
-            break;
-        }
-    }
-    outcome
+    follow(plan, queue, key, async |step| {
+        executor.vm(key, name, step).await
+    })
+    .await
 }
 
 async fn reconcile_vmi(
@@ -313,15 +329,10 @@ async fn reconcile_vmi(
         queue.add(key);
     }
     let plan = index.borrow_mut().decide_vmi(name, now);
-    look_again(queue, key, plan.requeue);
-    let mut outcome = Outcome::Settled;
-    for step in plan.steps {
-        outcome = executor.vmi(key, name, step).await;
-        if !matches!(outcome, Outcome::Progress) {
-            break;
-        }
-    }
-    outcome
+    follow(plan, queue, key, async |step| {
+        executor.vmi(key, name, step).await
+    })
+    .await
 }
 
 async fn reconcile_node(
@@ -331,26 +342,18 @@ async fn reconcile_node(
     key: &Key,
     name: &str,
 ) -> Outcome {
-    let now = Timestamp::now();
-    let plan = index.borrow().decide_node(name, now);
-    look_again(queue, key, plan.requeue);
+    let plan = index.borrow().decide_node(name, Timestamp::now());
     let silent = !plan.steps.is_empty();
-    let mut outcome = Outcome::Settled;
-    for step in plan.steps {
-        outcome = executor.node(key, name, step).await;
-    }
+    let outcome = follow(plan, queue, key, async |step| {
+        executor.node(key, name, step).await
+    })
+    .await;
     if silent {
         for vmi in index.borrow().vmis_on(name) {
             queue.add(vmi);
         }
     }
     outcome
-}
-
-fn look_again(queue: &WorkQueue<Key>, key: &Key, after: Option<Duration>) {
-    if let Some(after) = after {
-        queue.add_after(key.clone(), after);
-    }
 }
 
 /// A number from 0 to 1 that differs between calls and processes.

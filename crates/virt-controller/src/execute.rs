@@ -371,17 +371,9 @@ impl Executor {
         let Some(object) = self.index.borrow().reference(key) else {
             return;
         };
-        let recorder = self.recorder.clone();
-        tokio::spawn(async move {
-            let type_ = if event.warning {
-                EventType::Warning
-            } else {
-                EventType::Normal
-            };
-            recorder
-                .publish(&object, type_, event.reason, &event.message)
-                .await;
-        });
+        let type_ = EventType::of(event.warning);
+        self.recorder
+            .publish_beside(object, vec![(type_, event.reason, event.message)]);
     }
 
     fn api<K>(&self, name: &ObjectKey) -> Api<K>

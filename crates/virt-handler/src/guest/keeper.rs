@@ -232,19 +232,12 @@ impl Keeper {
             resource_version: vmi.metadata.resource_version.clone(),
             ..ObjectReference::default()
         };
-        let recorder = self.shared.recorder.clone();
-        tokio::spawn(async move {
-            for event in events {
-                let type_ = if event.warning {
-                    EventType::Warning
-                } else {
-                    EventType::Normal
-                };
-                recorder
-                    .publish(&object, type_, event.reason, &event.message)
-                    .await;
-            }
-        });
+        let events = events
+            .into_iter()
+            .map(|event| (EventType::of(event.warning), event.reason, event.message));
+        self.shared
+            .recorder
+            .publish_beside(object, events.collect());
     }
 
     fn later(&self, wait: Duration, input: Input) {
