@@ -55,6 +55,7 @@ down: $(VENV_STAMP) ## Remove the embedded cluster; packages and the build cache
 
 clear: down ## What an earlier run, even a crashed one, left on this machine
 	@[ ! -e /run/edgevirt-nodes ] || cargo xtask edge-node stop
+	@[ ! -e /run/edgevirt-systemd ] || tests/systemd-container stop /run/edgevirt-systemd
 
 distclean: down ## Also remove the build cache, the Python environment and Cargo's output
 	rm -rf $(CACHE) $(VENV) target
@@ -163,8 +164,8 @@ test-nodes: build $(VENV_STAMP) ## Boot every variant of testbed/edge-node and c
 	tests/on-node
 
 .PHONY: test-systemd
-test-systemd: debootstrap images $(VENV_STAMP) ## The cluster on an emulated Debian with systemd and cgroup v2: up, rebooted, down; takes long
-	EDGEVIRT_CACHE=$(CACHE) tests/on-systemd
+test-systemd: debootstrap images $(VENV_STAMP) ## The cluster on a Debian with systemd: up, rebooted, down; MACHINE=emulated has cgroup v2 too, and takes long
+	EDGEVIRT_CACHE=$(CACHE) MACHINE=$(or $(MACHINE),container) tests/on-systemd
 
 # Every crates/*/fuzz; the compiler's sanitizers are only in nightly ones.
 FUZZ := $(CACHE)/tools/bin/cargo-fuzz

@@ -29,7 +29,7 @@ ROOTS = ["/etc", "/opt", "/run", "/usr/lib/systemd", "/usr/libexec", "/usr/local
 RESTLESS = re.compile(
     r"^(/etc/(alternatives|rc.\.d|ssl/certs|ld\.so\.cache|passwd|group|shadow|gshadow|sub[ug]id|mtab"
     r"|\.pwd\.lock|init\.d|apparmor\.d|apt)(/|-|$)|/etc/systemd/system/.*\.wants/"
-    r"|/run/(adduser|mount|user|lock|sudo|utmp|log|systemd|udev|screen|tmux)(/|$)"
+    r"|/run/(adduser|blkid|mount|user|lock|sudo|utmp|log|systemd|udev|screen|tmux)(/|$)"
     r"|/usr/local/(cargo|rustup|go|share/man|lib/python)|/usr/local/bin/\.|.*/__pycache__(/|$)"
     r"|/var/lib/(dpkg|apt|etcd|systemd|ucf|pam|python|initramfs-tools|nftables|man-db|update-notifier)(/|$)"
     r"|/var/log/(apt|dpkg\.log|alternatives\.log|journal|wtmp|lastlog|btmp|syslog|messages|fontconfig)(/|$|\.)"
@@ -101,10 +101,11 @@ def links():
 
 
 def cgroups():
-    """Every group but those of the shells that run commands here."""
+    """Every group but those of the shells that run commands here, and of services that a boot starts and ends."""
     found = []
     for root, names, _ in os.walk("/sys/fs/cgroup"):
-        names[:] = [name for name in names if name not in ("process_api", "user.slice")]
+        names[:] = [name for name in names if name not in ("process_api", "user.slice")
+                    and not re.match(r"cloud-(init|init-local|config|final)\.service$", name)]
         found.extend(os.path.join(root, name) for name in names)
     return found
 
