@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use oci::{ArchiveReader, Image, Layer, ProcessConfig, Tree};
 use testkit::{Namespace, edgevirt};
@@ -16,9 +17,11 @@ pub(crate) struct Added {
 }
 
 impl Added {
-    /// `edgevirt image add`, under a name that no other run of the tests has.
+    /// `edgevirt image add`, under a name that no other test has: it goes with all its tags.
     pub(crate) fn new(what: &str, file: &Path) -> Self {
-        let name = format!("test-{}/{what}", std::process::id());
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test-{}-{count}/{what}", std::process::id());
         let _ = edgevirt(&["image", "add", &name, "--file", &path(file)]).expect_ok(what);
         Self { name }
     }

@@ -13,6 +13,7 @@ use serde_json::Value;
 use testkit::{Console, Namespace, edgevirt, eventually_within, kubectl};
 
 use super::{RECOVERY, uptime};
+use crate::datavolumes::http;
 use crate::fixtures::{self, Added, run};
 use crate::manifest;
 
@@ -238,4 +239,11 @@ fn restarting_and_killing_the_nodes_services_leaves_the_guest_running_and_its_st
         grown > 0.8 * passed,
         "uptime grew by {grown} s in {passed} s: another guest"
     );
+    // What comes next is admitted: with the node, its webhooks' endpoints had gone.
+    let volume = http("disk", "http://nobody.invalid/disk", "16Mi").to_string();
+    eventually_within(RECOVERY, "CDI's admission answers", || {
+        let words = ["create", "--dry-run=server", "-n", ns.name(), "-f", "-"];
+        let said = kubectl(&words, Some(&volume));
+        said.ok.then_some(()).ok_or(said.stderr)
+    });
 }
