@@ -226,6 +226,18 @@ pub(crate) fn volume(name: &str, source: &Value, class: &str, size: &str) -> Val
     })
 }
 
+/// A claim of `class` that refers to the VolumeCloneSource `source`.
+fn populated(name: &str, source: &str, class: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": class,
+            "resources": {"requests": {"storage": "24Mi"}},
+            "dataSourceRef": {"apiGroup": "cdi.kubevirt.io", "kind": "VolumeCloneSource", "name": source},
+        },
+    })
+}
+
 /// Waits for a clone; it was made as `how`, for the reason `fallback` if that is a copy.
 pub(crate) fn cloned(ns: &Namespace, name: &str, bytes: &[u8], how: &str, fallback: &Value) {
     succeeds(ns, name);
@@ -333,17 +345,22 @@ fn a_driver_that_can_clones_and_what_it_cannot_is_copied_and_told() {
             "spec": {"source": {"kind": "PersistentVolumeClaim", "name": "golden"}},
         }),
     );
+    create(&ns, &populated("populated", "source", &class));
+    // To ones of a snapshot, which storage of another driver cannot restore.
     create(
         &ns,
         &json!({
-            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "populated"},
-            "spec": {
-                "accessModes": ["ReadWriteOnce"], "storageClassName": class,
-                "resources": {"requests": {"storage": "24Mi"}},
-                "dataSourceRef": {"apiGroup": "cdi.kubevirt.io", "kind": "VolumeCloneSource", "name": "source"},
-            },
+            "apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "VolumeCloneSource", "metadata": {"name": "taken"},
+            "spec": {"source": {
+                "apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "snap",
+            }},
         }),
     );
+    create(&ns, &populated("from-snapshot", "taken", &class));
+    let mut elsewhere = populated("elsewhere", "taken", &local);
+    elsewhere["metadata"]["annotations"] =
+        json!({"cdi.kubevirt.io/storage.bind.immediate.requested": ""});
+    create(&ns, &elsewhere);
 
     cloned(&ns, "driven", &image, "csi-clone", &Value::Null);
     cloned(&ns, "larger", &image, "csi-clone", &Value::Null);
@@ -366,16 +383,23 @@ fn a_driver_that_can_clones_and_what_it_cannot_is_copied_and_told() {
             Err(source.to_string())
         }
     });
-    eventually("the claim is populated", || {
-        let claim = ns.get("pvc", "populated");
-        let phase = &claim["metadata"]["annotations"]["cdi.kubevirt.io/clonePhase"];
-        if phase == "Succeeded" {
-            Ok(())
-        } else {
-            Err(claim.to_string())
-        }
-    });
-    holds(&ns, "populated", &image);
+    for (name, how) in [
+        ("populated", "snapshot"),
+        ("from-snapshot", "snapshot"),
+        ("elsewhere", "copy"),
+    ] {
+        eventually("the claim is populated", || {
+            let claim = ns.get("pvc", name);
+            let notes = &claim["metadata"]["annotations"];
+            if notes["cdi.kubevirt.io/clonePhase"] == "Succeeded" {
+                assert_eq!(notes["cdi.kubevirt.io/cloneType"], how, "{name}: {notes}");
+                Ok(())
+            } else {
+                Err(claim.to_string())
+            }
+        });
+        holds(&ns, name, &image);
+    }
     nothing_temporary(&ns, &["snap"]);
 
     // A clone that is given up half-way leaves nothing either.

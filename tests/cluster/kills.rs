@@ -3,6 +3,7 @@
 mod cdi;
 mod clones;
 mod node;
+mod transfers;
 
 use std::time::Duration;
 

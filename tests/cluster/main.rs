@@ -26,6 +26,7 @@ mod reach;
 mod refusals;
 mod stateful;
 mod tokens;
+mod transfers;
 mod two_nodes;
 mod volumes;
 mod walkthrough;

@@ -24,5 +24,6 @@ pub mod smart;
 pub mod state;
 pub mod status;
 pub mod strategy;
+pub mod transfer;
 pub mod volume;
 pub mod worker;

@@ -77,6 +77,8 @@ pub const DATA_IMPORT_CRON_LABEL: &str = "cdi.kubevirt.io/dataImportCron";
 pub const CRON_UID_LABEL: &str = "edgevirt.local/cron-uid";
 /// Finalizer that keeps a DataImportCron until its imports are dealt with.
 pub const DATA_IMPORT_CRON_FINALIZER: &str = "cdi.kubevirt.io/dataImportCronFinalizer";
+/// Finalizer that keeps an ObjectTransfer until it is complete or taken back.
+pub const OBJECT_TRANSFER_FINALIZER: &str = "cdi.kubevirt.io/objectTransfer";
 /// Field manager of the controllers' server-side applies.
 pub const FIELD_MANAGER: &str = "cdi-controller";
 
@@ -210,6 +212,13 @@ pub mod annotations {
     pub const TEMPORARY_SOURCE: &str = "edgevirt.local/temporary-source";
     /// A clone's image is smaller than its claim and is to grow, edgevirt's own: `true`.
     pub const GROWS: &str = "edgevirt.local/grows";
+    /// On what an ObjectTransfer moves: the transfer's name.
+    pub const OBJECT_TRANSFER: &str = "cdi.kubevirt.io/objectTransferName";
+    /// On what an ObjectTransfer made, edgevirt's own: the transfer's uid.
+    pub const TRANSFER_UID: &str = "edgevirt.local/transfer-uid";
+    /// On a claim that an ObjectTransfer gave a volume, edgevirt's own: where that was before,
+    /// `namespace/name`.
+    pub const TRANSFERRED_FROM: &str = "edgevirt.local/transferred-from";
     /// Marks the default storage class.
     pub const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
     /// Marks the default storage class of virtual machines, which goes before.

@@ -183,7 +183,7 @@ cdi_kind! {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct VolumeCloneSourceSpec {
-    /// A claim of the same namespace.
+    /// A claim or a snapshot of the same namespace.
     pub source: TypedLocalObjectReference,
     /// Whether all space is taken at once.
     #[serde(skip_serializing_if = "Option::is_none")]

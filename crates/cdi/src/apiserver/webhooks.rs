@@ -10,13 +10,17 @@
 
 use std::collections::BTreeMap;
 
+use api::cdi::DataVolume;
 use api::cdi::names::annotations::CLONE_TOKEN;
 use api::cdi::names::{API_VERSION, GROUP, VERSION};
 use api::objects::is_name;
 use decide::admission::{Cause, Operation, Reason, Verdict};
+use decide::cdi::admission::transfer::target_of;
 use decide::cdi::admission::{Context, Request as Review, validate};
 use http::Request;
 use hyper::body::{Body, Bytes};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::Api;
 use kube::api::ObjectList;
 use kube::core::PartialObjectMeta;
 use kube_kit::access;
@@ -95,16 +99,36 @@ fn user(info: &Value) -> User {
 }
 
 /// What exists in the cluster: asked only where it matters, at the birth and death of a
-/// CDI object.
+/// CDI object and at the birth of an ObjectTransfer.
 async fn context(app: &App, review: &Review) -> kube::Result<Context> {
-    let matters = matches!(review.operation, Operation::Create | Operation::Delete);
-    if review.kind != "CDI" || !matters {
-        return Ok(Context::default());
+    let create = review.operation == Operation::Create;
+    match review.kind {
+        "CDI" if create || review.operation == Operation::Delete => Ok(Context {
+            has_cdi: exists(app, "cdis").await?,
+            has_data_volumes: exists(app, "datavolumes").await?,
+            ..Context::default()
+        }),
+        "ObjectTransfer" if create => {
+            let (namespace, name) = target_of(&review.object);
+            Ok(Context {
+                transfer_target_exists: is_taken(app, namespace, name).await?,
+                ..Context::default()
+            })
+        }
+        _ => Ok(Context::default()),
     }
-    Ok(Context {
-        has_cdi: exists(app, "cdis").await?,
-        has_data_volumes: exists(app, "datavolumes").await?,
-    })
+}
+
+/// Whether a claim or a DataVolume has the name already.
+async fn is_taken(app: &App, namespace: &str, name: &str) -> kube::Result<bool> {
+    // A name that is none is refused, and its path would be another resource's.
+    if !is_name(namespace) || !is_name(name) {
+        return Ok(false);
+    }
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(app.client.clone(), namespace);
+    let volumes: Api<DataVolume> = Api::namespaced(app.client.clone(), namespace);
+    Ok(claims.get_metadata_opt(name).await?.is_some()
+        || volumes.get_metadata_opt(name).await?.is_some())
 }
 
 async fn exists(app: &App, plural: &str) -> kube::Result<bool> {

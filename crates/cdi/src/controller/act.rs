@@ -519,17 +519,9 @@ impl Actor {
     }
 
     pub(super) fn write_event(&self, object: ObjectReference, event: Event) {
-        let recorder = self.recorder.clone();
-        tokio::spawn(async move {
-            let type_ = if event.warning {
-                EventType::Warning
-            } else {
-                EventType::Normal
-            };
-            recorder
-                .publish(&object, type_, event.reason, &event.message)
-                .await;
-        });
+        let type_ = EventType::of(event.warning);
+        self.recorder
+            .publish_beside(object, vec![(type_, event.reason, event.message)]);
     }
 }
 

@@ -19,6 +19,7 @@ mod run;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod ways;
 mod world;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::cdi::names::CLAIM_UID_LABEL;
 use api::cdi::{
-    CDI, DataImportCron, DataSource, DataVolume, StorageProfile, VolumeCloneSource,
+    CDI, DataImportCron, DataSource, DataVolume, ObjectTransfer, StorageProfile, VolumeCloneSource,
     VolumeImportSource, VolumeUploadSource,
 };
 use decide::cdi::cluster::Class;
@@ -49,10 +49,11 @@ enum Seen {
     Crons(Box<Event<DataImportCron>>),
     Schedules(Box<Event<Schedule>>),
     Looking(Box<Event<Looking>>),
+    Transfers(Box<Event<ObjectTransfer>>),
 }
 
 /// Kinds that are watched; all their first lists must have come.
-const KINDS: u32 = 15;
+const KINDS: u32 = 16;
 
 /// The working part of the leader.
 pub(super) struct Controller {
@@ -153,6 +154,9 @@ impl Controller {
             cron::looking(client())
                 .map(|event| Seen::Looking(Box::new(event)))
                 .boxed(),
+            watch(client(), &all)
+                .map(|event| Seen::Transfers(Box::new(event)))
+                .boxed(),
         ])
     }
 
@@ -169,6 +173,7 @@ impl Controller {
             Seen::Crons(event) => kept(&mut world, *event, 12, lists),
             Seen::Schedules(event) => kept(&mut world, *event, 13, lists),
             Seen::Looking(event) => kept(&mut world, *event, 14, lists),
+            Seen::Transfers(event) => kept(&mut world, *event, 15, lists),
             Seen::Classes(event) => match *event {
                 Event::Restarted(all) => {
                     *lists |= 1 << 4;
@@ -224,6 +229,7 @@ impl Controller {
                     Key::Source(name) => actor.source(name).await,
                     Key::Class(name) => actor.class(name).await,
                     Key::Cron(name) => actor.cron(name).await,
+                    Key::Transfer(name) => actor.transfer(name).await,
                 };
                 if !matches!(outcome, Outcome::Progress | Outcome::Told) {
                     break;

@@ -32,6 +32,16 @@ pub(super) struct Want {
     pub(super) of: Option<String>,
 }
 
+impl Want {
+    /// A snapshot of a user's.
+    fn snapshot(from: &ClaimSource) -> Self {
+        Self {
+            snapshot: Name::new(&from.namespace, &from.name),
+            ..Self::default()
+        }
+    }
+}
+
 /// An object, if it is there; so is none of a kind that the cluster does not know.
 async fn get(client: &Client, path: &str) -> Result<Option<Value>, kube::Error> {
     let request = http::Request::get(path)
@@ -144,10 +154,7 @@ impl World {
         let from = source(dv, |namespace, name| self.find_source(namespace, name)).ok()??;
         let own = |from: &ClaimSource| from.namespace == name.namespace;
         if let Some(snapshot) = from.snapshot.filter(own) {
-            return Some(Want {
-                snapshot: Name::new(&snapshot.namespace, &snapshot.name),
-                ..Want::default()
-            });
+            return Some(Want::snapshot(&snapshot));
         }
         let from = from.pvc.filter(own)?;
         let spec = &dv.spec;
@@ -175,9 +182,13 @@ impl World {
         if bound || self.claim(&prime).is_some() {
             return None;
         }
+        let from = populator::cloned(source);
+        if populator::is_of_snapshot(source) {
+            return Some(Want::snapshot(&from));
+        }
         let class = claim.spec.as_ref()?.storage_class_name.clone();
         let uid = claim.metadata.uid.as_deref()?;
-        self.wants_clone(name, class, &source.spec.source.name, uid)
+        self.wants_clone(name, class, &from.name, uid)
     }
 
     fn wants_clone(

@@ -23,6 +23,7 @@ use super::act::VALID;
 use super::cron::{self, Crons};
 use super::measure::Told;
 use super::permits::Permits;
+use super::transfer::Transfers;
 use super::ways::Ways;
 
 /// Namespace and name.
@@ -59,6 +60,8 @@ pub(super) enum Key {
     Class(String),
     /// A DataImportCron.
     Cron(Name),
+    /// An ObjectTransfer.
+    Transfer(String),
 }
 
 /// See the module.
@@ -66,6 +69,7 @@ pub(super) enum Key {
 pub(super) struct World {
     pub(super) cluster: Cluster,
     pub(super) crons: Crons,
+    pub(super) transfers: Transfers,
     pub(super) volumes: HashMap<Name, DataVolume>,
     claims: HashMap<Name, PersistentVolumeClaim>,
     /// Worker pods by their names.
@@ -106,9 +110,10 @@ impl Kept for DataVolume {
         &mut world.volumes
     }
 
-    fn keys(_: &World, dv: &Self, name: &Name) -> Vec<Key> {
+    fn keys(world: &World, dv: &Self, name: &Name) -> Vec<Key> {
         let mut keys = vec![Key::Volume(name.clone())];
         keys.extend(cron::labelled(&dv.metadata));
+        keys.extend(world.transfers.concerning(name));
         keys
     }
 }
@@ -125,6 +130,7 @@ impl Kept for PersistentVolumeClaim {
     fn keys(world: &World, claim: &Self, name: &Name) -> Vec<Key> {
         let mut keys = vec![Key::Volume(name.clone())];
         keys.extend(owner(claim).map(Key::Volume));
+        keys.extend(world.transfers.concerning(name));
         // Copies wait for their originals, and DataSources stand for claims.
         let copies = world.claims.iter().filter(|(_, claim)| {
             matches!(Job::of(claim),
@@ -133,19 +139,11 @@ impl Kept for PersistentVolumeClaim {
         });
         keys.extend(copies.map(|(copy, _)| Key::Volume(copy.clone())));
         keys.extend(world.without_claim(|dv| {
-            dv.spec.source_ref.is_some() || {
-                let source = dv.spec.source.as_ref();
-                source.is_some_and(|source| {
-                    source.pvc.as_ref().is_some_and(|pvc| pvc.name == name.name)
-                })
-            }
+            let from = dv.spec.source.as_ref();
+            let from = from.and_then(|source| source.pvc.as_ref());
+            dv.spec.source_ref.is_some() || from.is_some_and(|pvc| pvc.name == name.name)
         }));
-        keys.extend(
-            world
-                .sources
-                .keys()
-                .map(|source| Key::Source(source.clone())),
-        );
+        keys.extend(world.sources.keys().cloned().map(Key::Source));
         keys
     }
 }

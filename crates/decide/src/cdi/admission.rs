@@ -1,9 +1,6 @@
 //! Admission of CDI's kinds: is every field acted on, do the values hold together,
 //! and is the spec of a DataVolume what it was.
 //!
-//! Kinds that have no controller yet are refused whole: an object that nobody
-//! looks at would wait for ever without a word.
-//!
 //! Source of rules, messages and paths: CDI pkg/apiserver/webhooks.
 
 pub mod claim;
@@ -11,18 +8,13 @@ mod cron;
 mod datavolume;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 
-use api::cdi::names::GROUP;
+use api::cdi::names::{GROUP, SNAPSHOT_GROUP};
 use serde_json::Value;
 
 use crate::admission::readable::{self, flaw};
 use crate::admission::{Cause, Operation, Reason, Review, ReviewError, Verdict, unsupported_in};
-
-/// Kinds without a controller, and what to do instead.
-const NOT_SERVED: [(&str, &str); 1] = [(
-    "ObjectTransfer",
-    "moving claims between namespaces is not implemented yet; export and upload the disk",
-)];
 
 /// What the cluster holds that a verdict depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +23,8 @@ pub struct Context {
     pub has_cdi: bool,
     /// DataVolumes are there.
     pub has_data_volumes: bool,
+    /// What an ObjectTransfer would make is there.
+    pub transfer_target_exists: bool,
 }
 
 /// One admission request for a kind of CDI.
@@ -72,6 +66,7 @@ pub fn validate(request: &Request, ctx: &Context) -> Verdict {
         "VolumeImportSource" => flaw::<api::cdi::VolumeImportSource>(object),
         "VolumeUploadSource" => flaw::<api::cdi::VolumeUploadSource>(object),
         "VolumeCloneSource" => flaw::<api::cdi::VolumeCloneSource>(object),
+        "ObjectTransfer" => flaw::<api::cdi::ObjectTransfer>(object),
         _ => None,
     })
 }
@@ -88,10 +83,6 @@ fn judge(request: &Request, ctx: &Context) -> Verdict {
         return Verdict::allow();
     }
     let create = request.operation == Operation::Create;
-    if create && let Some((_, why)) = NOT_SERVED.iter().find(|(kind, _)| *kind == request.kind) {
-        let message = format!("{} is not supported: {why}", request.kind);
-        return Verdict::from_causes(vec![Cause::new(Reason::NotSupported, "kind", message)]);
-    }
     if !create && request.object["spec"] == request.old["spec"] {
         return Verdict::allow();
     }
@@ -127,6 +118,11 @@ fn judge(request: &Request, ctx: &Context) -> Verdict {
                     format!("Cannot update {} Spec", request.kind),
                 ),
             )
+        }
+        "ObjectTransfer" if create => causes.extend(transfer::judge(&request.object, ctx)),
+        "ObjectTransfer" => {
+            let message = "ObjectTransfer spec is immutable";
+            causes.insert(0, Cause::new(Reason::Duplicate, "spec", message));
         }
         "VolumeImportSource" => causes.extend(datavolume::import(&request.object)),
         "VolumeCloneSource" => causes.extend(clone_source(&request.object)),
@@ -189,14 +185,20 @@ fn data_source(object: &Value, namespace: &str) -> Vec<Cause> {
     }
 }
 
-/// A clone is one of a claim.
+/// A clone is one of a claim or of a snapshot.
 fn clone_source(object: &Value) -> Vec<Cause> {
     let source = &object["spec"]["source"];
-    if source["kind"] == "PersistentVolumeClaim" {
+    let group = source["apiGroup"].as_str().unwrap_or_default();
+    let known = match source["kind"].as_str() {
+        Some("PersistentVolumeClaim") => group.is_empty(),
+        Some("VolumeSnapshot") => group == SNAPSHOT_GROUP,
+        _ => false,
+    };
+    if known {
         return Vec::new();
     }
     let message = format!(
-        "spec.source.kind is not supported: expected PersistentVolumeClaim, found {}; clone a snapshot with a DataVolume",
+        "spec.source: expected a PersistentVolumeClaim, or a VolumeSnapshot of group {SNAPSHOT_GROUP}, found kind {} of group {group:?}",
         source["kind"],
     );
     vec![Cause::new(

@@ -27,7 +27,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpe
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::{Map, Value, json};
 
-use super::claim;
+use super::claim::{self, Refusal};
 use super::cluster::{Class, Cluster};
 use super::smart::{self, Look, Next, Origin, Patience};
 use super::volume::{self, Op};
@@ -271,6 +271,20 @@ fn begin(
     }
     let prime = prime(claim, source, cluster);
     let next = match (source, view.original) {
+        (Source::Clone(from), _) if is_of_snapshot(from) => {
+            let from = cloned(from);
+            match smart::stand_in(&from, view.look, cluster) {
+                Ok(stand_in) => {
+                    let origin = Origin::Snapshot(&from.name, &stand_in);
+                    smart::next(prime, &owner(claim), origin, view.look, cluster)
+                }
+                Err(Refusal { reason, message }) => Next::Wait(Patience {
+                    reason,
+                    message,
+                    stage: None,
+                }),
+            }
+        }
         (Source::Clone(_), Some(original)) => {
             let origin = Origin::Claim(original);
             smart::next(prime, &owner(claim), origin, view.look, cluster)
@@ -324,6 +338,21 @@ fn abide(
         )])));
     }
     Standing::Stuck(patience.reason, patience.message)
+}
+
+/// Whether a VolumeCloneSource names a snapshot.
+#[must_use]
+pub fn is_of_snapshot(source: &VolumeCloneSource) -> bool {
+    source.spec.source.kind == "VolumeSnapshot"
+}
+
+/// What is cloned: a claim or a snapshot of the source's own namespace.
+#[must_use]
+pub fn cloned(source: &VolumeCloneSource) -> ClaimSource {
+    ClaimSource {
+        namespace: source.metadata.namespace.clone().unwrap_or_default(),
+        name: source.spec.source.name.clone(),
+    }
 }
 
 /// The claim as owner of what is made for it.
@@ -380,14 +409,16 @@ fn prime(
             if let Some(class) = &clone.spec.priority_class_name {
                 notes.insert(note::PRIORITY_CLASS.to_owned(), class.clone());
             }
-            let from = ClaimSource {
-                namespace: clone.metadata.namespace.clone().unwrap_or_default(),
-                name: clone.spec.source.name.clone(),
+            let (pvc, snapshot) = if is_of_snapshot(clone) {
+                (None, Some(cloned(clone)))
+            } else {
+                (Some(cloned(clone)), None)
             };
             (
                 Kind::Clone,
                 DataVolumeSource {
-                    pvc: Some(from),
+                    pvc,
+                    snapshot,
                     ..DataVolumeSource::default()
                 },
                 "",

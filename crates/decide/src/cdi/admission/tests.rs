@@ -206,19 +206,104 @@ fn the_spec_of_a_data_volume_stays() {
     assert_eq!(update(&new).message, "Cannot update DataVolume Spec");
 }
 
+fn transfer(change: impl Fn(&mut Value), ctx: &Context) -> Verdict {
+    let mut object = json!({
+        "apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "ObjectTransfer",
+        "metadata": {"name": "move"},
+        "spec": {
+            "source": {"kind": "DataVolume", "namespace": "a", "name": "disk"},
+            "target": {"namespace": "b"},
+        },
+    });
+    change(&mut object["spec"]);
+    validate(
+        &request("CREATE", "objecttransfers", object, Value::Null),
+        ctx,
+    )
+}
+
 #[test]
-fn kinds_without_a_controller_are_refused_aloud() {
-    for (kind, _) in NOT_SERVED {
-        let resource = format!("{}s", kind.to_lowercase());
-        let verdict = validate(
-            &request("CREATE", &resource, json!({"spec": {}}), Value::Null),
-            &Context::default(),
-        );
-        assert!(
-            !verdict.allowed && verdict.message.contains("not implemented yet"),
-            "{kind}"
-        );
+fn a_transfer_goes_from_somewhere_to_somewhere_else_where_nothing_is() {
+    let free = Context::default();
+    for good in [
+        json!({}),
+        json!({"target": {"name": "other", "namespace": null}}),
+        json!({"target": {"namespace": "b", "name": "other"}}),
+        json!({"source": {"kind": "PersistentVolumeClaim", "apiVersion": "v1"}}),
+        json!({"source": {"requiredAnnotations": {"a": "b"}}}),
+    ] {
+        let verdict = transfer(|spec| json_patch::merge(spec, &good), &free);
+        assert!(verdict.allowed, "{good}: {}", verdict.message);
     }
+    for (wrong, field, words) in [
+        (
+            json!({"source": {"kind": "Pod"}}),
+            "spec.source.kind",
+            "Unsupported kind \"Pod\"",
+        ),
+        (
+            json!({"source": {"apiVersion": "v2"}}),
+            "spec.source.apiVersion",
+            "expected cdi.kubevirt.io/v1beta1",
+        ),
+        (
+            json!({"target": {"namespace": null}}),
+            "spec.target",
+            "must be supplied",
+        ),
+        (
+            json!({"target": {"namespace": "a"}}),
+            "spec.target",
+            "another place",
+        ),
+        (
+            json!({"target": {"name": "../x"}}),
+            "spec.target.name",
+            "../x",
+        ),
+        (
+            json!({"parentName": "whole"}),
+            "spec.parentName",
+            "not supported",
+        ),
+    ] {
+        let verdict = transfer(|spec| json_patch::merge(spec, &wrong), &free);
+        assert!(!verdict.allowed, "{wrong}");
+        assert_eq!(verdict.causes[0].field, field, "{}", verdict.message);
+        assert!(verdict.message.contains(words), "{}", verdict.message);
+    }
+    let there = Context {
+        transfer_target_exists: true,
+        ..free
+    };
+    let verdict = transfer(|_| {}, &there);
+    let words = "ObjectTransfer target \"b/disk\" already exists";
+    assert!(verdict.message.contains(words), "{}", verdict.message);
+}
+
+#[test]
+fn where_a_transfer_goes_is_not_changed_on_the_way() {
+    let object = |namespace: &str| {
+        json!({
+            "apiVersion": "cdi.kubevirt.io/v1beta1", "kind": "ObjectTransfer",
+            "metadata": {"name": "move"},
+            "spec": {
+                "source": {"kind": "DataVolume", "namespace": "a", "name": "disk"},
+                "target": {"namespace": namespace},
+            },
+        })
+    };
+    let update = |new| {
+        let request = request("UPDATE", "objecttransfers", new, object("b"));
+        validate(&request, &Context::default())
+    };
+    assert!(update(object("b")).allowed);
+    let verdict = update(object("c"));
+    assert!(
+        verdict.message.contains("ObjectTransfer spec is immutable"),
+        "{}",
+        verdict.message
+    );
 }
 
 #[test]
@@ -231,6 +316,7 @@ fn there_is_one_cdi_and_it_stays_while_it_is_needed() {
     let both = Context {
         has_cdi: true,
         has_data_volumes: true,
+        ..none
     };
     assert!(judge("CREATE", &none) && !judge("CREATE", &both));
     assert!(judge("DELETE", &none) && !judge("DELETE", &both));
@@ -319,16 +405,21 @@ fn volume_sources_are_looked_at_like_those_of_data_volumes() {
         assert!(told, "{spec}: {:?}", verdict.causes);
     }
     assert!(made("VolumeUploadSource", "volumeuploadsources", json!({})).allowed);
-    let clone = |kind: &str| {
-        let spec = json!({"source": {"kind": kind, "name": "golden"}});
+    let clone = |kind: &str, group: &str| {
+        let spec = json!({"source": {"apiGroup": group, "kind": kind, "name": "golden"}});
         made("VolumeCloneSource", "volumeclonesources", spec)
     };
-    assert!(clone("PersistentVolumeClaim").allowed);
-    assert!(
-        clone("VolumeSnapshot")
-            .message
-            .contains("with a DataVolume")
-    );
+    let group = "snapshot.storage.k8s.io";
+    assert!(clone("PersistentVolumeClaim", "").allowed);
+    assert!(clone("VolumeSnapshot", group).allowed);
+    for (kind, group) in [
+        ("VolumeSnapshot", ""),
+        ("PersistentVolumeClaim", group),
+        ("VolumeGroupSnapshot", group),
+    ] {
+        let verdict = clone(kind, group);
+        assert!(verdict.message.contains("or a VolumeSnapshot"), "{kind}");
+    }
 }
 
 #[test]

@@ -298,3 +298,82 @@ fn uploads_and_clones_are_asked_for_by_annotations_of_the_prime() {
     assert_eq!(of(&told, note::CLONE_PHASE), Some("HostClone"));
     assert_eq!(of(&told, note::CLONE_TYPE), Some("copy"));
 }
+
+#[test]
+fn a_clone_of_a_snapshot_waits_until_it_is_ready_and_is_restored_or_copied() {
+    let source: VolumeCloneSource = serde_json::from_value(json!({
+        "metadata": {"name": "src", "namespace": "ns"},
+        "spec": {"source": {
+            "apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "snap",
+        }},
+    }))
+    .unwrap();
+    let claim = claim("VolumeCloneSource", json!({}), "Pending", "");
+    let snapshot = |ready| Look {
+        snapshot: Some(smart::Snapshot {
+            ready,
+            size: 1 << 20,
+            driver: Some("csi.example".to_owned()),
+            ..smart::Snapshot::default()
+        }),
+        ..Look::default()
+    };
+    let decided = |look: Option<&Look>, provisioner: &str| {
+        let mut cluster = cluster(provisioner, false);
+        cluster.classes.get_mut("c").unwrap().expands = true;
+        let class = Class {
+            name: "of-the-driver".to_owned(),
+            provisioner: "csi.example".to_owned(),
+            ..Class::default()
+        };
+        cluster.classes.insert(class.name.clone(), class);
+        let view = View {
+            reference: reference(&claim).unwrap(),
+            source: Some(Source::Clone(&source)),
+            prime: None,
+            progress: None,
+            original: None,
+            look,
+        };
+        let mut plan = Plan::default();
+        let now = Timestamp::UNIX_EPOCH;
+        let standing = decide(&view, &claim, &cluster, false, now, &mut plan);
+        (standing, plan)
+    };
+    for (look, reason) in [
+        (None, "SnapshotNotReady"),
+        (Some(Look::default()), "CloneWithoutSource"),
+        (Some(snapshot(false)), "SnapshotNotReady"),
+    ] {
+        let (standing, plan) = decided(look.as_ref(), "csi.example");
+        assert!(matches!(standing, Standing::Stuck(why, _) if why == reason));
+        assert_eq!(
+            json!(patched(&claim, &plan))["metadata"]["annotations"][note::CLONE_PHASE],
+            "Pending"
+        );
+        assert!(plan.requeue.is_some());
+    }
+    let look = snapshot(true);
+    let made = |plan: &Plan<Op>| {
+        let claims = plan.steps.iter().map(|step| match &step.op {
+            Op::CreateClaim(claim) => claim.as_ref().clone(),
+            other => panic!("expected claims to be made, found {other:?}"),
+        });
+        claims.collect::<Vec<_>>()
+    };
+    let (_, plan) = decided(Some(&look), "csi.example");
+    let [prime] = made(&plan).try_into().unwrap();
+    let spec = prime.spec.as_ref().unwrap();
+    assert_eq!(prime.metadata.name.as_deref(), Some(PRIME));
+    assert_eq!(spec.data_source.as_ref().unwrap().name, "snap");
+    assert_eq!(of(&prime, note::CLONE_TYPE), Some("snapshot"));
+
+    let (_, plan) = decided(Some(&look), "other.example");
+    let [temporary, prime] = made(&plan).try_into().unwrap();
+    let restored = temporary.spec.as_ref().unwrap();
+    assert_eq!(restored.data_source.as_ref().unwrap().name, "snap");
+    assert_eq!(of(&prime, note::CLONE_TYPE), Some("copy"));
+    let name = temporary.metadata.name.unwrap();
+    let copied = format!("ns/{name}");
+    assert_eq!(of(&prime, note::CLONE_REQUEST), Some(copied.as_str()));
+}
