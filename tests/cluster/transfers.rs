@@ -218,8 +218,10 @@ fn a_claim_that_stands_alone_moves_unless_its_target_is_taken() {
     let _ = moves.comes_to("Error", "already exists");
     assert_eq!(volume(&from, "data"), (pv.clone(), policy.clone()));
     assert_eq!(from.get("pvc", "data")["status"]["phase"], "Bound");
-    // He gives it up, and it goes on by itself.
-    let _ = to.kubectl(&["delete", "pvc", "data"]).expect_ok("claim");
+    // He gives it up, and it goes on by itself. Whoever waited for the name to go might wait for ever.
+    let _ = to
+        .kubectl(&["delete", "pvc", "data", "--wait=false"])
+        .expect_ok("claim");
     moves.completes();
     from.wait_gone("pvc", "data");
     assert_eq!(volume(&to, "data"), (pv, policy));

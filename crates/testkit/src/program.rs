@@ -3,6 +3,10 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+/// Seconds that a program may take, far more than any needs: `kubectl delete`, for one, waits
+/// without an end when another object of the name is made the moment the old one goes.
+const LIMIT: &str = "300";
+
 /// What a program said and how it ended.
 #[derive(Clone, Debug)]
 pub struct Output {
@@ -74,7 +78,14 @@ pub fn virtctl_program() -> String {
 }
 
 pub(crate) fn run(program: &str, words: &[&str], stdin: Option<&str>) -> Output {
-    let mut child = Command::new(program)
+    let mut child = Command::new("timeout")
+        .args([
+            "--foreground",
+            "--verbose",
+            "--kill-after=10",
+            LIMIT,
+            program,
+        ])
         .args(words)
         .stdin(if stdin.is_some() {
             Stdio::piped()
