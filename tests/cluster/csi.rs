@@ -402,6 +402,27 @@ fn a_driver_that_can_clones_and_what_it_cannot_is_copied_and_told() {
     }
     nothing_temporary(&ns, &["snap"]);
 
+    // From another namespace, directly and by its name, whoever's driver it is: restored there, and
+    // copied. One into the driver's own class waits for a pod, which is its server.
+    let near = Namespace::new("near");
+    let across = "Source and target are in different namespaces";
+    create(&near, &volume("far", &snapshot, &local, "16Mi"));
+    let mut named = volume("named", &Value::Null, &later, "16Mi");
+    named["spec"]["sourceRef"] =
+        json!({"kind": "DataSource", "namespace": ns.name(), "name": "name"});
+    create(&near, &named);
+    for name in ["far", "named"] {
+        succeeds(&near, name);
+        holds(&near, name, &image);
+        let notes = &near.get("pvc", name)["metadata"]["annotations"];
+        assert_eq!(notes["cdi.kubevirt.io/cloneType"], "copy", "{notes}");
+    }
+    let why = &near.get("dv", "named")["metadata"]["annotations"];
+    let why = why["cdi.kubevirt.io/cloneFallbackReason"].as_str();
+    assert!(why.is_some_and(|why| why.contains(across)), "{why:?}");
+    nothing_temporary(&ns, &["snap"]);
+    nothing_temporary(&near, &[]);
+
     // A clone that is given up half-way leaves nothing either.
     create(&ns, &volume("given-up", &golden, &class, "16Mi"));
     let _ = ns
@@ -409,6 +430,7 @@ fn a_driver_that_can_clones_and_what_it_cannot_is_copied_and_told() {
         .expect_ok("delete dv");
     ns.wait_gone("pvc", "given-up");
     nothing_temporary(&ns, &["snap"]);
-    // The namespace goes before the driver that has to empty it.
+    // The namespaces go before the driver that has to empty them.
+    drop(near);
     drop(ns);
 }

@@ -9,6 +9,7 @@ mod clone;
 use std::collections::BTreeMap;
 
 use anyhow::{Context, anyhow, bail};
+use api::cdi::names::SNAPSHOT_GROUP;
 use api::upload::TOKEN_SECONDS;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -68,6 +69,14 @@ impl Resource {
             group: String::new(),
             version: "v1".to_owned(),
             resource: "persistentvolumeclaims".to_owned(),
+        }
+    }
+
+    fn snapshots() -> Self {
+        Self {
+            group: SNAPSHOT_GROUP.to_owned(),
+            version: "v1".to_owned(),
+            resource: "volumesnapshots".to_owned(),
         }
     }
 }

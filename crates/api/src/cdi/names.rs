@@ -210,6 +210,8 @@ pub mod annotations {
     pub const CLASS_CLONE_STRATEGY: &str = "cdi.kubevirt.io/clone-strategy";
     /// What a clone is made from and does not outlive it, edgevirt's own: kind and name.
     pub const TEMPORARY_SOURCE: &str = "edgevirt.local/temporary-source";
+    /// What a clone across namespaces is made from is a snapshot, edgevirt's own: `true`.
+    pub const FROM_SNAPSHOT: &str = "edgevirt.local/from-snapshot";
     /// A clone's image is smaller than its claim and is to grow, edgevirt's own: `true`.
     pub const GROWS: &str = "edgevirt.local/grows";
     /// On what an ObjectTransfer moves: the transfer's name.

@@ -147,8 +147,10 @@ async fn exists(app: &App, plural: &str) -> kube::Result<bool> {
 #[derive(Debug, PartialEq, Eq)]
 struct Source {
     namespace: String,
-    /// Its claim's name; `None` if it is not known yet, or is no claim's.
-    claim: Option<String>,
+    /// Its name, if that is known yet.
+    name: Option<String>,
+    /// It is a snapshot.
+    snapshot: bool,
     /// Where the namespace stands in the object.
     field: &'static str,
 }
@@ -196,8 +198,8 @@ fn on_behalf(review: &Review) -> Option<User> {
 
 async fn may_read(app: &App, user: &User, source: &Source) -> kube::Result<bool> {
     let namespace = &source.namespace;
-    // A right to one claim is a right to that one; upstream's reviews name it too.
-    let name = source.claim.as_deref().unwrap_or_default();
+    // A right to one source is a right to that one; upstream's reviews name it too.
+    let name = source.name.as_deref().unwrap_or_default();
     for attributes in [
         json!({
             "namespace": namespace, "verb": "create", "group": GROUP, "version": VERSION,
@@ -229,12 +231,13 @@ fn refused(user: &User, source: &Source) -> Verdict {
 
 /// Allowed, with the token that says so.
 fn allowed(app: &App, review: &Review, source: &Source) -> Verdict {
-    let Some(claim) = &source.claim else {
+    let Some(name) = &source.name else {
         return Verdict::allow();
     };
     let named = review.object["metadata"]["name"].as_str();
     let copy = Copy {
-        from: (source.namespace.clone(), claim.clone()),
+        from: (source.namespace.clone(), name.clone()),
+        snapshot: source.snapshot,
         to: (
             review.namespace.clone(),
             named.unwrap_or_default().to_owned(),
@@ -257,31 +260,26 @@ fn allowed(app: &App, review: &Review, source: &Source) -> Verdict {
 async fn source(app: &App, review: &Review) -> kube::Result<Option<Source>> {
     let spec = &review.object["spec"];
     let own = review.namespace.as_str();
-    let elsewhere = |namespace: &Value, claim: &Value, field: &'static str| {
+    let elsewhere = |namespace: &Value, name: &Value, snapshot: bool, field: &'static str| {
         namespace
             .as_str()
             .filter(|namespace| !namespace.is_empty() && *namespace != own)
             .map(|namespace| Source {
                 namespace: namespace.to_owned(),
-                claim: claim.as_str().map(str::to_owned),
+                name: name.as_str().map(str::to_owned),
+                snapshot,
                 field,
             })
     };
-    let (claim, snapshot) = (&spec["source"]["pvc"], &spec["source"]["snapshot"]);
-    let direct = elsewhere(
-        &claim["namespace"],
-        &claim["name"],
-        "spec.source.pvc.namespace",
-    );
-    let direct = direct.or_else(|| {
-        elsewhere(
-            &snapshot["namespace"],
-            &Value::Null,
-            "spec.source.snapshot.namespace",
-        )
-    });
-    if direct.is_some() {
-        return Ok(direct);
+    for (kind, field) in [
+        ("pvc", "spec.source.pvc.namespace"),
+        ("snapshot", "spec.source.snapshot.namespace"),
+    ] {
+        let from = &spec["source"][kind];
+        let direct = elsewhere(&from["namespace"], &from["name"], kind == "snapshot", field);
+        if direct.is_some() {
+            return Ok(direct);
+        }
     }
     // A DataSource leads to a claim: that claim's namespace counts.
     let reference = &spec["sourceRef"];
@@ -313,8 +311,8 @@ async fn source(app: &App, review: &Review) -> kube::Result<Option<Source>> {
                 let of = &source[kind]["namespace"];
                 let of = of.as_str().filter(|of| !of.is_empty());
                 let of = json!(of.unwrap_or(&namespace));
-                let claim = &source["pvc"]["name"];
-                return Ok(elsewhere(&of, claim, field));
+                let name = &source[kind]["name"];
+                return Ok(elsewhere(&of, name, kind == "snapshot", field));
             }
         }
         match source["dataSource"]["name"].as_str() {
@@ -323,7 +321,7 @@ async fn source(app: &App, review: &Review) -> kube::Result<Option<Source>> {
         }
     }
     // Nothing there yet: whoever controls that namespace may put a claim there later.
-    Ok(elsewhere(&json!(namespace), &Value::Null, field))
+    Ok(elsewhere(&json!(namespace), &Value::Null, false, field))
 }
 
 #[cfg(test)]
@@ -385,7 +383,10 @@ mod tests {
         let copy = token(&far);
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         assert_eq!((copy.from, copy.to), (pair("far", "p"), pair("ns", "disk")));
-        assert!(own["patch"].is_null());
+        assert!(!copy.snapshot && own["patch"].is_null());
+        let snapshot = volume(&json!({"source": {"snapshot": {"name": "p", "namespace": "far"}}}));
+        let copy = token(&admit(&cluster, "/datavolume-mutate", &snapshot).await);
+        assert!(copy.snapshot && copy.from == pair("far", "p"), "{copy:?}");
         cluster.lock().unwrap().denied = Some("no".to_owned());
         let refused = admit(&cluster, "/datavolume-mutate", &from("far")).await;
         assert_eq!(refused["allowed"], false);

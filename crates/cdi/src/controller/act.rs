@@ -186,6 +186,8 @@ impl Actor {
         let params = PatchParams::default();
         match op {
             Op::CreateClaim(claim) => {
+                // One that a snapshot is restored into is beside the snapshot.
+                let claims: Api<PersistentVolumeClaim> = self.api(&Name::of(&claim.metadata));
                 let known = claim.metadata.name.as_deref().unwrap_or(&name.name);
                 let made = match claims.create(&PostParams::default(), &claim).await {
                     // Made before, and not yet seen; or a stranger's, which the decision tells.

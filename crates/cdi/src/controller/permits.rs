@@ -30,7 +30,8 @@ impl Permits {
         }
     }
 
-    /// Whether the DataVolume `dv`, or its claim where there is none, may copy `from`.
+    /// Whether the DataVolume `dv`, or its claim where there is none, may copy `from`, which is
+    /// a claim or a `snapshot`.
     ///
     /// # Errors
     /// Why not.
@@ -39,7 +40,7 @@ impl Permits {
         dv: Option<&DataVolume>,
         claim: Option<&PersistentVolumeClaim>,
         to: &Name,
-        from: &Name,
+        (from, snapshot): (&Name, bool),
     ) -> Result<(), String> {
         let owned = |dv: &&DataVolume| {
             claim.is_none_or(|claim| {
@@ -50,17 +51,26 @@ impl Permits {
         let bearer = dv.filter(owned).map(|dv| &dv.metadata);
         let bearer = bearer.or(claim.map(|claim| &claim.metadata));
         let why = match bearer.map(|meta| self.read(meta)) {
-            Some(Ok(copy)) if copy.is(from, to) => return Ok(()),
+            Some(Ok(copy)) if copy.snapshot == snapshot && copy.is(from, to) => return Ok(()),
             Some(Ok(copy)) => format!(
-                "found one to clone {}/{} into {}/{}",
-                copy.from.0, copy.from.1, copy.to.0, copy.to.1
+                "found one to clone {} {}/{} into {}/{}",
+                kind(copy.snapshot),
+                copy.from.0,
+                copy.from.1,
+                copy.to.0,
+                copy.to.1
             ),
             Some(Err(why)) => why,
             None => "found none".to_owned(),
         };
         Err(format!(
-            "expected a token to clone {}/{} into {}/{} in annotation {CLONE_TOKEN}, {why}; make the DataVolume again, as somebody who may create datavolumes/source in namespace {}",
-            from.namespace, from.name, to.namespace, to.name, from.namespace
+            "expected a token to clone {} {}/{} into {}/{} in annotation {CLONE_TOKEN}, {why}; make the DataVolume again, as somebody who may create datavolumes/source in namespace {}",
+            kind(snapshot),
+            from.namespace,
+            from.name,
+            to.namespace,
+            to.name,
+            from.namespace
         ))
     }
 
@@ -80,6 +90,10 @@ impl Permits {
                 Refused::Other => "found one for something else".to_owned(),
             })
     }
+}
+
+fn kind(snapshot: bool) -> &'static str {
+    if snapshot { "snapshot" } else { "claim" }
 }
 
 impl Copy {
@@ -135,6 +149,7 @@ mod tests {
         let sign = |from: (&str, &str), to: (&str, &str), at: i64| {
             let copy = Copy {
                 from: pair(from.0, from.1),
+                snapshot: false,
                 to: pair(to.0, to.1),
             };
             signing.sign_copy(&copy, at).unwrap()
@@ -142,7 +157,7 @@ mod tests {
         let good = sign(("far", "golden"), ("ns", "disk"), born - 1);
         let (head, _) = good.rsplit_once('.').unwrap();
         assert_eq!(
-            permits.check(Some(&dv(Some(&good))), None, &to, &from),
+            permits.check(Some(&dv(Some(&good))), None, &to, (&from, false)),
             Ok(())
         );
         for (token, why) in [
@@ -178,15 +193,18 @@ mod tests {
             ),
         ] {
             let token = token.as_deref();
-            let refused = permits.check(Some(&dv(token)), None, &to, &from);
+            let refused = permits.check(Some(&dv(token)), None, &to, (&from, false));
             let refused = refused.unwrap_err();
             assert!(refused.contains(why), "{why}: {refused}");
-            let alone = permits.check(None, Some(&claim(token, "gone")), &to, &from);
+            let alone = permits.check(None, Some(&claim(token, "gone")), &to, (&from, false));
             assert!(alone.unwrap_err().contains(why), "{why}");
         }
+        // That for a claim is none for a snapshot of its name.
+        let refused = permits.check(Some(&dv(Some(&good))), None, &to, (&from, true));
+        assert!(refused.unwrap_err().contains("found one to clone claim"));
         // The DataVolume's counts for its own claim, whatever that says; a stranger's own does.
         let held = dv(Some(&good));
-        let check = |claim| permits.check(Some(&held), Some(&claim), &to, &from);
+        let check = |claim| permits.check(Some(&held), Some(&claim), &to, (&from, false));
         assert_eq!(check(claim(None, "u")), Ok(()));
         assert!(check(claim(None, "v")).is_err());
         assert_eq!(check(claim(Some(&good), "v")), Ok(()));

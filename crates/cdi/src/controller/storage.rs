@@ -4,10 +4,12 @@
 
 use api::cdi::ClaimSource;
 use api::cdi::names::SNAPSHOT_API_VERSION;
+use decide::cdi::across;
 use decide::cdi::claim::source;
 use decide::cdi::populator::{self, Kind};
 use decide::cdi::smart::{self, Look, Snapshot};
 use decide::cdi::strategy::{self, SnapshotClass, Wish};
+use decide::cdi::worker::Job;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::Client;
 use kube_kit::{is_conflict, is_not_found};
@@ -140,7 +142,8 @@ impl World {
     /// What is to be looked at before a clone is made, if one is to be.
     pub(super) fn wants(&self, name: &Name) -> Option<Want> {
         if let Some(claim) = self.claim(name) {
-            return self.wants_prime(name, claim);
+            let far = self.wants_far(claim);
+            return far.or_else(|| self.wants_prime(name, claim));
         }
         let dv = self.volumes.get(name)?;
         let over = dv.metadata.deletion_timestamp.is_some()
@@ -152,10 +155,10 @@ impl World {
             return None;
         }
         let from = source(dv, |namespace, name| self.find_source(namespace, name)).ok()??;
-        let own = |from: &ClaimSource| from.namespace == name.namespace;
-        if let Some(snapshot) = from.snapshot.filter(own) {
+        if let Some(snapshot) = from.snapshot {
             return Some(Want::snapshot(&snapshot));
         }
+        let own = |from: &ClaimSource| from.namespace == name.namespace;
         let from = from.pvc.filter(own)?;
         let spec = &dv.spec;
         let class = match (&spec.pvc, &spec.storage) {
@@ -165,6 +168,25 @@ impl World {
                 .and_then(|storage| storage.storage_class_name.clone()),
         };
         self.wants_clone(name, class, &from.name, dv.metadata.uid.as_deref()?)
+    }
+
+    /// As [`Self::wants`], for the claim of a clone of a snapshot of another namespace, as long
+    /// as that is not restored.
+    fn wants_far(&self, claim: &PersistentVolumeClaim) -> Option<Want> {
+        let job = Job::of(claim)?;
+        let (Job::Receive { snapshot: true, .. }, Some((namespace, name))) = (&job, job.source())
+        else {
+            return None;
+        };
+        let (_, restored) = job.original(claim)?;
+        let restored = self.claim(&Name::new(namespace, &restored)).is_some();
+        let waits = !restored && !across::over(claim);
+        waits.then(|| {
+            Want::snapshot(&ClaimSource {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            })
+        })
     }
 
     /// As [`Self::wants`], for a claim that refers to a VolumeCloneSource.

@@ -478,22 +478,20 @@ fn storage_is_looked_at_only_for_a_clone_that_is_to_be_made() {
         serde_json::from_value(json!({"snapshot": {"namespace": "elsewhere", "name": "s"}})).ok();
     clone.metadata.resource_version = Some("3".to_owned());
     world.put(clone.clone());
-    assert_eq!(
-        world.wants(&name()),
-        None,
-        "another namespace's are not looked at"
-    );
-    clone.spec.source =
-        serde_json::from_value(json!({"snapshot": {"namespace": "ns", "name": "s"}})).ok();
-    clone.metadata.resource_version = Some("4".to_owned());
-    world.put(clone);
     let want = world.wants(&name()).unwrap();
     assert!(world.restores(&want));
-    let claim: PersistentVolumeClaim = serde_json::from_value(json!({
-        "metadata": {"name": "disk", "namespace": "ns", "uid": "claim-uid"}, "spec": {},
-    }))
-    .unwrap();
-    world.put(claim);
+    let claim = |namespace: &str, name: &str, notes: Value| -> PersistentVolumeClaim {
+        let meta = json!({"name": name, "namespace": namespace, "uid": "u", "annotations": notes});
+        serde_json::from_value(json!({"metadata": meta, "spec": {}})).unwrap()
+    };
+    // A snapshot of another namespace is restored when there is a pod to own the claim.
+    let far = json!({"k8s.io/CloneRequest": "elsewhere/s", "edgevirt.local/from-snapshot": "true"});
+    world.put(claim("ns", "disk", far));
+    assert_eq!(world.wants(&name()), Some(want));
+    let keys = world.put(claim("elsewhere", "tmp-source-pvc-u", json!({})));
+    assert!(keys.contains(&Key::Volume(name())), "{keys:?}");
+    assert_eq!(world.wants(&name()), None, "it is restored");
+    world.put(claim("ns", "disk", json!({})));
     assert_eq!(world.wants(&name()), None, "it was made");
 }
 

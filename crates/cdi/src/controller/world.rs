@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use api::cdi::ClaimSource;
 use api::cdi::names::CLAIM_UID_LABEL;
 use api::cdi::{
     CDI, DataSource, DataSourceSource, DataVolume, StorageProfile, VolumeCloneSource,
@@ -133,9 +134,9 @@ impl Kept for PersistentVolumeClaim {
         keys.extend(world.transfers.concerning(name));
         // Copies wait for their originals, and DataSources stand for claims.
         let copies = world.claims.iter().filter(|(_, claim)| {
-            matches!(Job::of(claim),
-                Some(Job::Clone { namespace, name: of } | Job::Receive { namespace, name: of })
-                if of == name.name && namespace == name.namespace)
+            let job = Job::of(claim);
+            let original = job.as_ref().and_then(|job| job.original(claim));
+            original.is_some_and(|(namespace, of)| of == name.name && namespace == name.namespace)
         });
         keys.extend(copies.map(|(copy, _)| Key::Volume(copy.clone())));
         keys.extend(world.without_claim(|dv| {
@@ -537,24 +538,32 @@ impl World {
         let source = dv.map_or(Ok(None), |dv| {
             source(dv, |namespace, name| self.find_source(namespace, name))
         });
-        let original = match (claim.and_then(Job::of), &source) {
-            (Some(Job::Clone { namespace, name } | Job::Receive { namespace, name }), _) => {
-                Some(Name::new(&namespace, &name))
+        let job = claim.and_then(Job::of);
+        // What is cloned, whether it is a snapshot, and the claim that is copied.
+        let (from, snapshot, original) = match (&job, claim, &source) {
+            (Some(job), Some(claim), _) => (
+                job.source()
+                    .map(|(namespace, name)| Name::new(namespace, name)),
+                matches!(job, Job::Receive { snapshot: true, .. }),
+                job.original(claim)
+                    .map(|(namespace, name)| Name::new(namespace, &name)),
+            ),
+            (None, None, Ok(Some(source))) => {
+                let name = |from: &ClaimSource| Name::new(&from.namespace, &from.name);
+                let claim = source.pvc.as_ref().map(name);
+                let snapshot = source.snapshot.as_ref().map(name);
+                (claim.clone().or(snapshot), claim.is_none(), claim)
             }
-            (None, Ok(Some(source))) => source
-                .pvc
-                .as_ref()
-                .map(|pvc| Name::new(&pvc.namespace, &pvc.name)),
-            _ => None,
+            _ => (None, false, None),
         };
         let uid = claim
             .and_then(|claim| claim.metadata.uid.as_deref())
             .unwrap_or_default();
         let pod = self.pod(name);
         // Also one that is not found: whether it is there is not everybody's to know.
-        let permit = match &original {
+        let permit = match &from {
             Some(from) if from.namespace != name.namespace => {
-                self.permits.check(dv, claim, name, from)
+                self.permits.check(dv, claim, name, (from, snapshot))
             }
             _ => Ok(()),
         };

@@ -8,11 +8,14 @@ const OPERATION: &str = "Clone";
 /// Parameters with the clone's namespace and name.
 const TARGET: [&str; 2] = ["targetNamespace", "targetName"];
 
-/// Which claim may be read, and into which it may be copied: namespaces and names.
+/// Which claim or snapshot may be read, and into which claim it may be copied: namespaces and
+/// names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copy {
     /// Namespace and name of the source.
     pub from: (String, String),
+    /// The source is a snapshot.
+    pub snapshot: bool,
     /// Namespace and name of the clone.
     pub to: (String, String),
 }
@@ -25,12 +28,12 @@ impl SigningKey {
     pub fn sign_copy(&self, copy: &Copy, now: i64) -> anyhow::Result<String> {
         let [namespace, name] = TARGET.map(str::to_owned);
         let params = [(namespace, copy.to.0.clone()), (name, copy.to.1.clone())];
-        self.seal(&Token::new(
-            OPERATION,
-            (&copy.from.0, &copy.from.1),
-            params.into(),
-            now,
-        ))
+        let from = (copy.from.0.as_str(), copy.from.1.as_str());
+        let mut token = Token::new(OPERATION, from, params.into(), now);
+        if copy.snapshot {
+            token.resource = Resource::snapshots();
+        }
+        self.seal(&token)
     }
 }
 
@@ -47,11 +50,13 @@ impl VerifyingKey {
         let (Some(namespace), Some(name)) = (namespace, name) else {
             return Err(Refused::Other);
         };
-        if token.operation != OPERATION || token.resource != Resource::claims() {
+        let snapshot = token.resource == Resource::snapshots();
+        if token.operation != OPERATION || !(snapshot || token.resource == Resource::claims()) {
             return Err(Refused::Other);
         }
         Ok(Copy {
             from: (token.namespace, token.name),
+            snapshot,
             to: (namespace, name),
         })
     }
@@ -74,8 +79,15 @@ mod tests {
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         let copy = Copy {
             from: pair("far", "golden"),
+            snapshot: false,
             to: pair("ns", "disk"),
         };
+        let of_snapshot = Copy {
+            snapshot: true,
+            ..copy.clone()
+        };
+        let token = signing.sign_copy(&of_snapshot, NOW).unwrap();
+        assert_eq!(verifying.verify_copy(&token, NOW), Ok(of_snapshot));
         let token = signing.sign_copy(&copy, NOW).unwrap();
         for then in [NOW, NOW + TOKEN_SECONDS + LEEWAY] {
             assert_eq!(verifying.verify_copy(&token, then), Ok(copy.clone()));

@@ -1,15 +1,17 @@
-//! Clones of claims of another namespace.
+//! Clones of claims and snapshots of another namespace.
 //!
 //! ```text
-//!   namespace of the source             namespace of the clone
-//!   claim ──► <uid>-source-pod ── mTLS ──► cdi-upload-<name> ──► claim
+//!   namespace of the source                            namespace of the clone
+//!               claim ──► <uid>-source-pod ── mTLS ──► cdi-upload-<name> ──► claim
+//!   snapshot ──►┘ temporary, the pod's own
 //! ```
 //! A pod has one namespace, so there are two: an upload server that takes this one clone, and
 //! a pod beside the source that reads it and sends what is not zero. They know each other by
 //! certificates that are made for this clone and good for no other: not even the upload proxy
 //! may send here. Nothing is owned across namespaces; the source pod carries the uid and the name
 //! of the clone's claim, and the controller, which watches all worker pods, removes it when the
-//! clone is whole, has failed, or is gone. What the source pod needs is owned by that pod.
+//! clone is whole, has failed, or is gone. What the source pod needs is owned by that pod: its
+//! certificate, and the claim that a snapshot is restored into, which is made after it.
 //!
 //! Who may clone was asked when the DataVolume was made, and a signed token says so.
 //!
@@ -18,20 +20,23 @@
 #[cfg(test)]
 mod tests;
 
+use api::cdi::ClaimSource;
 use api::cdi::names::{
     APP, APP_LABEL, CA_BUNDLE_KEY, CLAIM_UID_LABEL, CLONE_TARGET, CLONER, COMPONENT_LABEL,
     METRICS_PORT, SOURCE_DEVICE, SOURCE_IMAGE, UPLOAD_PORT, annotations as note,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Map, Value, json};
 
 use super::cluster::Cluster;
 use super::pod::{container, spec};
 use super::populator::say;
 use super::size::is_block;
+use super::smart;
 use super::state::{self, last_word, phase};
-use super::volume::{Observed, Op, Story, delete, original};
+use super::volume::{Observed, Op, Story, create, delete, look_again, original};
 use super::worker::{Job, labels, note as of, owner, server_names, service};
 use crate::plan::{Plan, Step};
 
@@ -42,6 +47,64 @@ pub(super) const REFUSED: &str = "CloneValidationFailed";
 const PATIENCE: SignedDuration = SignedDuration::from_secs(15);
 /// Where the source pod has its certificate.
 const TLS_DIR: &str = "/tls";
+
+/// What is cloned, in another namespace.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    snapshot: bool,
+}
+
+impl<'a> Source<'a> {
+    /// That of a job, if it has one.
+    pub(super) fn of(job: &'a Job) -> Option<Self> {
+        match job {
+            Job::Receive {
+                namespace,
+                name,
+                snapshot,
+            } => Some(Self {
+                namespace,
+                name,
+                snapshot: *snapshot,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Name of the claim that is read.
+    fn claim(self, clone: &PersistentVolumeClaim) -> String {
+        if self.snapshot {
+            smart::source_name(uid(clone))
+        } else {
+            self.name.to_owned()
+        }
+    }
+
+    /// A claim that could hold what the snapshot holds; waits when there is none yet.
+    fn stand_in(
+        self,
+        seen: &Observed<'_>,
+        clone: &PersistentVolumeClaim,
+        now: Timestamp,
+        story: &mut Story,
+        plan: &mut Plan<Op>,
+    ) -> Option<PersistentVolumeClaim> {
+        let from = ClaimSource {
+            namespace: self.namespace.to_owned(),
+            name: self.name.to_owned(),
+        };
+        match smart::stand_in(&from, seen.look, seen.cluster) {
+            Ok(claim) => Some(claim),
+            Err(refusal) => {
+                plan.look_again(now, look_again(&clone.metadata, now));
+                story.wait_for(refusal.reason, refusal.message);
+                None
+            }
+        }
+    }
+}
 
 fn uid(claim: &PersistentVolumeClaim) -> &str {
     claim.metadata.uid.as_deref().unwrap_or_default()
@@ -83,10 +146,10 @@ pub fn reads_for(pod: &Pod, claim: &PersistentVolumeClaim, from: &str) -> bool {
         && labels.and_then(|labels| labels.get(CLAIM_UID_LABEL)) == claim.metadata.uid.as_ref()
 }
 
-/// The pod that reads claim `name` of `namespace`, which is `original`, and sends it.
+/// The pod that reads what is cloned, which is or will be as `original`, and sends it.
 fn source_pod(
     claim: &PersistentVolumeClaim,
-    (namespace, name): (&str, &str),
+    from: Source<'_>,
     original: Option<&PersistentVolumeClaim>,
     cluster: &Cluster,
 ) -> Value {
@@ -109,7 +172,7 @@ fn source_pod(
         |name: &str, path: &str| json!({ "name": name, "mountPath": path, "readOnly": true });
     let mut mounts = vec![mount("tls", TLS_DIR)];
     let mut devices = Vec::new();
-    let from = if of(claim, note::CONTENT_TYPE) == Some("archive") {
+    let path = if of(claim, note::CONTENT_TYPE) == Some("archive") {
         args.extend(["--content-type", "archive"].map(str::to_owned));
         "/source"
     } else if block {
@@ -122,7 +185,7 @@ fn source_pod(
     } else {
         mounts.push(mount("source", "/source"));
     }
-    args.extend(["--from", from].map(str::to_owned));
+    args.extend(["--from", path].map(str::to_owned));
     let resources = json!({
         "requests": { "cpu": "100m", "memory": "60M" },
         "limits": { "cpu": "2", "memory": "600M" },
@@ -134,7 +197,7 @@ fn source_pod(
         json!([{ "name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP" }]);
     let volumes = [
         json!({ "name": "tls", "secret": { "secretName": source_name(claim) } }),
-        json!({ "name": "source", "persistentVolumeClaim": { "claimName": name, "readOnly": true } }),
+        json!({ "name": "source", "persistentVolumeClaim": { "claimName": from.claim(claim), "readOnly": true } }),
     ];
     let priority = of(claim, note::PRIORITY_CLASS);
     let mut spec = spec(&container, &volumes, priority, None, cluster);
@@ -146,7 +209,7 @@ fn source_pod(
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
             "name": source_name(claim),
-            "namespace": namespace,
+            "namespace": from.namespace,
             "labels": labels(CLONER, claim),
             "annotations": {
                 "cdi.kubevirt.io/storage.createdByController": "yes",
@@ -167,14 +230,22 @@ pub fn certificate(pod: &Pod, certificate: &str, key: &str, server_ca: &str) -> 
             "name": pod.metadata.name,
             "namespace": pod.metadata.namespace,
             "labels": { APP_LABEL: APP, COMPONENT_LABEL: CLONER },
-            "ownerReferences": [{
-                "apiVersion": "v1", "kind": "Pod",
-                "name": pod.metadata.name, "uid": pod.metadata.uid,
-            }],
+            "ownerReferences": [belongs_to(pod)],
         },
         "type": "kubernetes.io/tls",
         "stringData": { "tls.crt": certificate, "tls.key": key, CA_BUNDLE_KEY: server_ca },
     })
+}
+
+/// The source pod as owner of what it needs.
+fn belongs_to(pod: &Pod) -> OwnerReference {
+    OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        name: pod.metadata.name.clone().unwrap_or_default(),
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
+        ..OwnerReference::default()
+    }
 }
 
 /// The policy that lets the clone's source pod, and nobody else, reach its server.
@@ -204,7 +275,8 @@ fn policy(claim: &PersistentVolumeClaim, from: &str) -> Value {
 }
 
 /// Whether the clone is whole, or never will be.
-fn over(claim: &PersistentVolumeClaim) -> bool {
+#[must_use]
+pub fn over(claim: &PersistentVolumeClaim) -> bool {
     of(claim, note::POD_PHASE) == Some("Succeeded") || of(claim, note::FATAL_ERROR) == Some("true")
 }
 
@@ -234,17 +306,20 @@ fn sender<'a>(seen: &Observed<'a>, claim: &PersistentVolumeClaim, from: &str) ->
         .map(|pod| &**pod)
 }
 
-/// Plans the source pod, if there is none; the server can be started or go on if that says so.
+/// Plans the source pod, if there is none, and its claim, if that is to be one of its own; the
+/// server can be started or go on if that says so.
 fn send(
     seen: &Observed<'_>,
     claim: &PersistentVolumeClaim,
-    from: (&str, &str),
+    from: Source<'_>,
+    now: Timestamp,
     story: &mut Story,
     plan: &mut Plan<Op>,
 ) -> bool {
-    if let Some(pod) = sender(seen, claim, from.0) {
+    if let Some(pod) = sender(seen, claim, from.namespace) {
         // Another one of its name can be made when it is gone; that is heard of.
-        return pod.metadata.deletion_timestamp.is_none();
+        return pod.metadata.deletion_timestamp.is_none()
+            && restore(seen, claim, from, pod, now, story, plan);
     }
     if let Err(message) = &seen.permit {
         if seen.dv.is_some() {
@@ -254,16 +329,28 @@ fn send(
         }
         return false;
     }
-    if !original(seen, from.1, false, story) {
+    let restored = if from.snapshot {
+        let Some(stand_in) = from.stand_in(seen, claim, now, story, plan) else {
+            return false;
+        };
+        Some(stand_in)
+    } else if original(seen, from.name, false, story) {
+        None
+    } else {
         return false;
-    }
-    plan.push(Op::TryApply(policy(claim, from.0)));
+    };
+    plan.push(Op::TryApply(policy(claim, from.namespace)));
     // Before the pod: a name that was asked for too early is not known for a while.
     plan.push(Op::Apply(service(claim)));
     plan.steps.push(Step {
         op: Op::CreatePod {
-            pod: source_pod(claim, from, seen.original, seen.cluster),
-            unused: Some(from.1.to_owned()),
+            pod: source_pod(
+                claim,
+                from,
+                restored.as_ref().or(seen.original),
+                seen.cluster,
+            ),
+            unused: (!from.snapshot).then(|| from.name.to_owned()),
         },
         done: None,
         failed: Some("ErrStartingPod"),
@@ -271,15 +358,38 @@ fn send(
     true
 }
 
+/// Plans the claim of its own that the source pod of a snapshot waits for; false if that cannot
+/// be made yet.
+fn restore(
+    seen: &Observed<'_>,
+    claim: &PersistentVolumeClaim,
+    from: Source<'_>,
+    pod: &Pod,
+    now: Timestamp,
+    story: &mut Story,
+    plan: &mut Plan<Op>,
+) -> bool {
+    if !from.snapshot || seen.original.is_some() {
+        return true;
+    }
+    let Some(stand_in) = from.stand_in(seen, claim, now, story, plan) else {
+        return false;
+    };
+    let own = smart::restored(&belongs_to(pod), uid(claim), from.name, &stand_in, claim);
+    plan.steps.push(create(own));
+    true
+}
+
 /// Plans what a clone's server needs before it; false if it cannot be started now.
 pub(super) fn begin(
     seen: &Observed<'_>,
     claim: &PersistentVolumeClaim,
-    from: (&str, &str),
+    from: Source<'_>,
+    now: Timestamp,
     story: &mut Story,
     plan: &mut Plan<Op>,
 ) -> bool {
-    if !send(seen, claim, from, story, plan) {
+    if !send(seen, claim, from, now, story, plan) {
         return false;
     }
     plan.steps.push(certify());
@@ -299,19 +409,22 @@ fn certify() -> Step<Op> {
 pub(super) fn attend(
     seen: &Observed<'_>,
     claim: &PersistentVolumeClaim,
-    from: (&str, &str),
+    from: Source<'_>,
     (held, now): (bool, Timestamp),
     story: &mut Story,
     plan: &mut Plan<Op>,
 ) -> bool {
-    let Some(pod) = sender(seen, claim, from.0) else {
-        if !held && send(seen, claim, from, story, plan) {
+    let Some(pod) = sender(seen, claim, from.namespace) else {
+        if !held && send(seen, claim, from, now, story, plan) {
             plan.steps.push(certify());
         }
         return false;
     };
     if pod.metadata.deletion_timestamp.is_some() {
         return false;
+    }
+    if !matches!(phase(pod), "Succeeded" | "Failed") && !held {
+        restore(seen, claim, from, pod, now, story, plan);
     }
     if state::is_hopeless(pod) {
         let why = last_word(pod).and_then(|word| word.error);

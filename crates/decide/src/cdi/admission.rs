@@ -93,9 +93,7 @@ fn judge(request: &Request, ctx: &Context) -> Verdict {
     }
     let mut causes = unsupported_in(api::cdi::table(), request.kind, &request.object);
     match request.kind {
-        "DataVolume" if create => {
-            causes.extend(datavolume::judge(&request.object, &request.namespace))
-        }
+        "DataVolume" if create => causes.extend(datavolume::judge(&request.object)),
         "DataVolume" => causes.insert(
             0,
             Cause::new(
@@ -104,9 +102,7 @@ fn judge(request: &Request, ctx: &Context) -> Verdict {
                 "Cannot update DataVolume Spec",
             ),
         ),
-        "DataImportCron" if create => {
-            causes.extend(cron::judge(&request.object, &request.namespace))
-        }
+        "DataImportCron" if create => causes.extend(cron::judge(&request.object)),
         "DataImportCron" | "VolumeImportSource" | "VolumeUploadSource" | "VolumeCloneSource"
             if !create =>
         {

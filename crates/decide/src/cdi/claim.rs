@@ -113,16 +113,6 @@ pub fn build(
 ) -> Result<PersistentVolumeClaim, Refusal> {
     let clone = source.and_then(|source| source.pvc.as_ref().or(source.snapshot.as_ref()));
     let namespace = dv.metadata.namespace.clone().unwrap_or_default();
-    let snapshot = source.and_then(|source| source.snapshot.as_ref());
-    if let Some(from) = snapshot.filter(|from| from.namespace != namespace) {
-        return Err(refuse(
-            "CloneValidationFailed",
-            format!(
-                "expected a snapshot of namespace {namespace} to clone, found {}/{}; snapshots are restored in their own namespace",
-                from.namespace, from.name
-            ),
-        ));
-    }
     let original = match clone {
         Some(from) => Some(original.ok_or_else(|| {
             refuse(
@@ -153,6 +143,10 @@ pub fn build(
     }
     let mut annotations = inherited(dv);
     describe(dv, source, content, cluster, &mut annotations);
+    let snapshot = source.and_then(|source| source.snapshot.as_ref());
+    if snapshot.is_some_and(|from| from.namespace != namespace) {
+        annotations.insert(note::FROM_SNAPSHOT.to_owned(), "true".to_owned());
+    }
     let mut labels = dv.metadata.labels.clone().unwrap_or_default();
     labels.insert(APP_LABEL.to_owned(), APP.to_owned());
     if dv.spec.storage.is_some() {
@@ -403,6 +397,7 @@ fn inherited(dv: &DataVolume) -> BTreeMap<String, String> {
         note::CLONE_TYPE,
         note::CLONE_FALLBACK,
         note::TEMPORARY_SOURCE,
+        note::FROM_SNAPSHOT,
         note::GROWS,
     ] {
         out.remove(told);

@@ -7,6 +7,7 @@
 //!   snapshot ─────────────────────────────────► claim with dataSource snapshot
 //!            └─► temporary claim ──► copy (a worker's)
 //! ```
+//! A snapshot of another namespace is always restored and copied: see [`super::across`].
 //! What is temporary is owned by the object that wants the clone, and named on the clone's
 //! claim until it is deleted: a controller that is killed leaves nothing that nobody knows of.
 //! Upstream clones into a claim of another name and rebinds its volume; here the claim is
@@ -118,6 +119,12 @@ pub fn snapshot_name(uid: &str) -> String {
     format!("{SNAPSHOT}{uid}")
 }
 
+/// Name of the claim that a snapshot is restored into for the object of this uid.
+#[must_use]
+pub(super) fn source_name(uid: &str) -> String {
+    format!("{SOURCE}{uid}")
+}
+
 /// Whether `class` may want more than a copy, so that the storage is to be looked at.
 #[must_use]
 pub fn concerns(class: Option<&str>, cluster: &Cluster) -> bool {
@@ -219,6 +226,11 @@ pub(super) fn next(
         return copy(claim, None, None);
     };
     match origin {
+        Origin::Snapshot(_, stand_in)
+            if stand_in.metadata.namespace != claim.metadata.namespace =>
+        {
+            copy(claim, None, strategy::across(class, cluster))
+        }
         Origin::Snapshot(name, stand_in) => {
             let driver = look.and_then(|look| look.snapshot.as_ref()?.driver.as_deref());
             let driver = driver.unwrap_or_default();
@@ -228,7 +240,7 @@ pub(super) fn next(
                     made(claim, None)
                 }
                 Some(why) => {
-                    let temporary = restored(owner, name, stand_in, &claim);
+                    let temporary = restored(owner, &owner.uid, name, stand_in, &claim);
                     copy(claim, Some(temporary), Some(why))
                 }
             }
@@ -425,9 +437,11 @@ fn labels() -> BTreeMap<String, String> {
     .into()
 }
 
-/// A claim that snapshot `name` is restored into, to be copied from.
-fn restored(
+/// A claim beside snapshot `name` that it is restored into, to be copied from into `target` for
+/// the object of this uid.
+pub(super) fn restored(
     owner: &OwnerReference,
+    uid: &str,
     name: &str,
     stand_in: &PersistentVolumeClaim,
     target: &PersistentVolumeClaim,
@@ -444,8 +458,8 @@ fn restored(
     });
     PersistentVolumeClaim {
         metadata: ObjectMeta {
-            name: Some(format!("{SOURCE}{}", owner.uid)),
-            namespace: target.metadata.namespace.clone(),
+            name: Some(source_name(uid)),
+            namespace: stand_in.metadata.namespace.clone(),
             labels: Some(labels()),
             owner_references: Some(vec![owner.clone()]),
             ..ObjectMeta::default()

@@ -257,6 +257,7 @@ impl Words {
             | Job::Receive {
                 namespace: from,
                 name: original,
+                ..
             } => {
                 let way = format!("from {from}/{original} into {namespace}/{name}");
                 Self {

@@ -28,7 +28,7 @@ use super::status::{Cause, Seen, status};
 use super::worker::{self, Job, note as of};
 use crate::plan::{Event, Failure, Plan, Step};
 use make::make_claim;
-pub(super) use make::{follow, look_again};
+pub(super) use make::{create, follow, look_again};
 
 /// Between two looks at a worker's progress.
 const PROGRESS_EVERY: SignedDuration = SignedDuration::from_secs(2);
@@ -325,7 +325,7 @@ fn fill(
                 || of(claim, note::FATAL_ERROR) == Some("true");
             story.waits = !over && waits(claim, seen.cluster);
             if !over && !story.waits && !held {
-                begin(seen, claim, &job, story, plan);
+                begin(seen, claim, &job, now, story, plan);
             }
         }
     }
@@ -354,6 +354,7 @@ fn begin(
     seen: &Observed<'_>,
     claim: &PersistentVolumeClaim,
     job: &Job,
+    now: Timestamp,
     story: &mut Story,
     plan: &mut Plan<Op>,
 ) {
@@ -368,8 +369,8 @@ fn begin(
         }
         unused = Some(name.clone());
     }
-    if let Job::Receive { namespace, name } = job
-        && !across::begin(seen, claim, (namespace, name), story, plan)
+    if let Some(from) = across::Source::of(job)
+        && !across::begin(seen, claim, from, now, story, plan)
     {
         return;
     }
@@ -495,11 +496,10 @@ fn attend(
         }
         return;
     }
-    if let Job::Receive { namespace, name } = job {
-        let from = (namespace.as_str(), name.as_str());
-        if !across::attend(seen, claim, from, (held, now), story, plan) {
-            return;
-        }
+    if let Some(from) = across::Source::of(job)
+        && !across::attend(seen, claim, from, (held, now), story, plan)
+    {
+        return;
     }
     if job.serves() {
         if *job == Job::Upload && !seen.policy {

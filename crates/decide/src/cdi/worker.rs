@@ -21,6 +21,7 @@ use super::claim::overhead;
 use super::cluster::Cluster;
 use super::pod::{container, spec};
 use super::size::{is_block, requested};
+use super::smart;
 
 /// Longest name of a pod.
 const POD_NAME: usize = 253;
@@ -45,12 +46,14 @@ pub enum Job {
         /// Name.
         name: String,
     },
-    /// A copy of a claim of another namespace, which a pod there sends.
+    /// A copy of a claim or snapshot of another namespace, which a pod there sends.
     Receive {
         /// Namespace.
         namespace: String,
         /// Name.
         name: String,
+        /// It is a snapshot's.
+        snapshot: bool,
     },
 }
 
@@ -94,7 +97,11 @@ impl Job {
             let (across, namespace, name) =
                 (namespace != own, namespace.to_owned(), name.to_owned());
             return Some(if across {
-                Self::Receive { namespace, name }
+                Self::Receive {
+                    namespace,
+                    name,
+                    snapshot: note(claim, note::FROM_SNAPSHOT) == Some("true"),
+                }
             } else {
                 Self::Clone { namespace, name }
             });
@@ -105,6 +112,39 @@ impl Job {
             Some(source) => Some(Self::Import(source.to_owned())),
             // Without a source an endpoint is a web server's, as upstream has it.
             None => endpoint.map(|_| Self::Import("http".to_owned())),
+        }
+    }
+
+    /// Namespace and name of what is copied: a claim, or a snapshot.
+    #[must_use]
+    pub fn source(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Clone { namespace, name }
+            | Self::Receive {
+                namespace, name, ..
+            } => Some((namespace, name)),
+            _ => None,
+        }
+    }
+
+    /// Namespace and name of the claim that is copied into `claim`: of a snapshot of another
+    /// namespace the one that it is restored into.
+    #[must_use]
+    pub fn original(&self, claim: &PersistentVolumeClaim) -> Option<(&str, String)> {
+        match self {
+            Self::Receive {
+                namespace,
+                snapshot: true,
+                ..
+            } => {
+                let uid = claim.metadata.uid.as_deref().unwrap_or_default();
+                Some((namespace, smart::source_name(uid)))
+            }
+            Self::Clone { namespace, name }
+            | Self::Receive {
+                namespace, name, ..
+            } => Some((namespace, name.clone())),
+            _ => None,
         }
     }
 

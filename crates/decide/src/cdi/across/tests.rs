@@ -1,11 +1,12 @@
 //! Clones across namespaces, step by step.
-#![allow(clippy::needless_pass_by_value, clippy::unwrap_used)]
+#![allow(clippy::needless_pass_by_value, clippy::unwrap_used, clippy::panic)]
 
 use api::cdi::DataVolume;
 
 use super::*;
 use crate::cdi::claim::build;
 use crate::cdi::cluster::Class;
+use crate::cdi::smart::{Look, Snapshot};
 use crate::cdi::volume::decide;
 use crate::plan::Failure;
 
@@ -65,6 +66,8 @@ fn ends(code: i32, word: &str) -> Value {
 }
 
 struct World {
+    dv: DataVolume,
+    look: Option<Look>,
     claim: Option<PersistentVolumeClaim>,
     original: Option<PersistentVolumeClaim>,
     server: Option<Pod>,
@@ -75,17 +78,19 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let mut claim = build(
-            &dv(),
-            dv().spec.source.as_ref(),
-            Some(&original("Filesystem", json!({}))),
-            &cluster(),
-        )
-        .unwrap();
+        Self::of(dv())
+    }
+
+    fn of(dv: DataVolume) -> Self {
+        let original = original("Filesystem", json!({}));
+        let source = dv.spec.source.as_ref();
+        let mut claim = build(&dv, source, Some(&original), &cluster()).unwrap();
         claim.metadata.uid = Some("claim-uid".to_owned());
         Self {
+            dv,
+            look: None,
             claim: Some(claim),
-            original: Some(original("Filesystem", json!({}))),
+            original: Some(original),
             server: None,
             senders: Vec::new(),
             permit: Ok(()),
@@ -120,17 +125,17 @@ impl World {
     }
 
     fn plan(&self) -> Plan<Op> {
-        let (dv, cluster) = (dv(), cluster());
+        let cluster = cluster();
         let failure: Option<&Failure> = None;
         let seen = Observed {
-            dv: Some(&dv),
+            dv: Some(&self.dv),
             claim: self.claim.as_ref(),
             pod: self.server.as_ref(),
-            source: Ok(dv.spec.source.clone()),
+            source: Ok(self.dv.spec.source.clone()),
             senders: self.senders.iter().collect(),
             permit: self.permit.clone(),
             original: self.original.as_ref(),
-            look: None,
+            look: self.look.as_ref(),
             population: None,
             progress: None,
             retrying: None,
@@ -208,6 +213,81 @@ fn nothing_is_made_without_permission_not_even_looked_for() {
         );
         assert!(!status.contains("exist"), "{status}");
     }
+}
+
+#[test]
+fn a_snapshot_is_restored_beside_it_into_a_claim_of_its_source_pods_own() {
+    let mut dv = dv();
+    let source = json!({"snapshot": {"namespace": "far", "name": "golden"}});
+    dv.spec.source = serde_json::from_value(source).unwrap();
+    let mut world = World::of(dv);
+    world.original = None;
+    // Nothing is made before it is known that the snapshot can be restored.
+    assert_eq!(world.ops(), [r#"status "Pending""#]);
+    assert!(world.plan().requeue.is_some());
+    let snapshot = Snapshot {
+        ready: true,
+        size: 1 << 30,
+        driver: Some("rancher.io/local-path".to_owned()),
+        block: true,
+        ..Snapshot::default()
+    };
+    world.look = Some(Look {
+        snapshot: Some(snapshot),
+        ..Look::default()
+    });
+    let begun = [
+        "apply NetworkPolicy",
+        "apply Service",
+        "create far/claim-uid-source-pod ",
+        "certify",
+        "create ns/cdi-upload-disk ",
+    ];
+    assert_eq!(world.ops(), begun);
+    let pod = world
+        .plan()
+        .steps
+        .into_iter()
+        .find_map(|step| match step.op {
+            Op::CreatePod { pod, .. } => Some(pod["spec"].to_string()),
+            _ => None,
+        });
+    let pod = pod.unwrap();
+    assert!(
+        pod.contains(r#""claimName":"tmp-source-pvc-claim-uid""#)
+            && pod.contains("/dev/cdi-source"),
+        "{pod}"
+    );
+    // The pod waits for a claim that goes with it.
+    let mut world = world.served().sends(json!({"phase": "Pending"}));
+    let steps = world.plan().steps;
+    let Some(Op::CreateClaim(own)) = steps.first().map(|step| &step.op) else {
+        panic!("expected a claim, found {steps:?}");
+    };
+    let owner = &own.metadata.owner_references.as_ref().unwrap()[0];
+    assert_eq!(
+        (owner.kind.as_str(), owner.uid.as_str()),
+        ("Pod", "pod-uid")
+    );
+    let meta = (
+        own.metadata.namespace.as_deref(),
+        own.metadata.name.as_deref(),
+    );
+    assert_eq!(meta, (Some("far"), Some("tmp-source-pvc-claim-uid")));
+    let spec = own.spec.as_ref().unwrap();
+    assert_eq!(spec.storage_class_name.as_deref(), Some("local"));
+    assert_eq!(spec.data_source.as_ref().unwrap().name, "golden");
+    world.original = Some((**own).clone());
+    assert_eq!(world.ops(), [r#"status "CloneScheduled""#]);
+    // Without permission nothing is said of it.
+    world = World::of(world.dv);
+    world.original = None;
+    world.permit = Err("no token".to_owned());
+    let said = format!("{:?}", world.plan().steps);
+    assert!(
+        said.contains("no token") && !said.contains("snapshot golden"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -297,7 +377,9 @@ fn the_source_is_only_read_and_its_content_decides_how() {
         notes.insert(note::CONTENT_TYPE.to_owned(), content.to_owned());
         notes.insert(note::SERVICE_ACCOUNT.to_owned(), "mine".to_owned());
         let original = original(mode, json!({}));
-        let pod = source_pod(&claim, ("far", "golden"), Some(&original), &cluster());
+        let job = Job::of(&claim).unwrap();
+        let source = Source::of(&job).unwrap();
+        let pod = source_pod(&claim, source, Some(&original), &cluster());
         let args = pod["spec"]["containers"][0]["args"].as_array().unwrap();
         let args: Vec<&str> = args.iter().map(|arg| arg.as_str().unwrap()).collect();
         let args = args.join(" ");

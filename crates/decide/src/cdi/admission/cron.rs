@@ -9,8 +9,8 @@ use crate::cdi::cron::schedule;
 /// Longest name of a cron, which is the value of a label, and of what it manages.
 const NAME: usize = 63;
 
-/// What is wrong with a new cron in `namespace`, fields that are not supported apart.
-pub(super) fn judge(object: &Value, namespace: &str) -> Vec<Cause> {
+/// What is wrong with a new cron, fields that are not supported apart.
+pub(super) fn judge(object: &Value) -> Vec<Cause> {
     let mut out = Vec::new();
     let spec = &object["spec"];
     named(
@@ -19,7 +19,7 @@ pub(super) fn judge(object: &Value, namespace: &str) -> Vec<Cause> {
         NAME,
         &mut out,
     );
-    template(&spec["template"], namespace, &mut out);
+    template(&spec["template"], &mut out);
     let when = text(&spec["schedule"]);
     // Empty: nobody looks, somebody else writes the digest.
     if !when.is_empty()
@@ -62,7 +62,7 @@ pub(super) fn judge(object: &Value, namespace: &str) -> Vec<Cause> {
 }
 
 /// The DataVolume of each import: one of a registry's image.
-fn template(template: &Value, namespace: &str, out: &mut Vec<Cause>) {
+fn template(template: &Value, out: &mut Vec<Cause>) {
     let spec = &template["spec"];
     let sources = spec["source"].as_object();
     let mut others = sources
@@ -87,7 +87,7 @@ fn template(template: &Value, namespace: &str, out: &mut Vec<Cause>) {
     }
     // Its name is made of the DataSource's, which has a limit of its own.
     let volume = json!({ "metadata": { "name": "import" }, "spec": spec });
-    for mut cause in datavolume::judge(&volume, namespace) {
+    for mut cause in datavolume::judge(&volume) {
         cause.message = cause
             .message
             .replace("spec.source.", "spec.template.spec.source.");

@@ -22,8 +22,8 @@ const SOURCES: [&str; 10] = [
     "http", "s3", "registry", "pvc", "upload", "blank", "snapshot", "gcs", "imageio", "vddk",
 ];
 
-/// What is wrong with a new DataVolume in `namespace`, fields that are not supported apart.
-pub(super) fn judge(object: &Value, namespace: &str) -> Vec<Cause> {
+/// What is wrong with a new DataVolume, fields that are not supported apart.
+pub(super) fn judge(object: &Value) -> Vec<Cause> {
     let mut out = Vec::new();
     let spec = &object["spec"];
     if text(&object["metadata"]["name"]).len() > NAME {
@@ -58,7 +58,7 @@ pub(super) fn judge(object: &Value, namespace: &str) -> Vec<Cause> {
             return out;
         }
     };
-    let clone = source(spec, &target, namespace, &mut out);
+    let clone = source(spec, &target, &mut out);
     size(&target, clone, &mut out);
     let archive = spec["contentType"] == "archive";
     if archive && target.claim["volumeMode"] == "Block" {
@@ -77,7 +77,7 @@ struct Target<'a> {
 }
 
 /// Checks where the data comes from; whether that has a size of its own.
-fn source(spec: &Value, target: &Target<'_>, namespace: &str, out: &mut Vec<Cause>) -> bool {
+fn source(spec: &Value, target: &Target<'_>, out: &mut Vec<Cause>) -> bool {
     let external = ["dataSource", "dataSourceRef"]
         .into_iter()
         .any(|field| !target.claim[field].is_null());
@@ -94,7 +94,7 @@ fn source(spec: &Value, target: &Target<'_>, namespace: &str, out: &mut Vec<Caus
             false
         }
         (source, Value::Null) => {
-            one_source(spec, source, namespace, out);
+            one_source(spec, source, out);
             !source["pvc"].is_null() || !source["snapshot"].is_null()
         }
         (Value::Null, reference) => {
@@ -149,7 +149,7 @@ pub(super) fn import(object: &Value) -> Vec<Cause> {
     {
         out.push(invalid("spec.source", "Missing VolumeImport source"));
     } else {
-        one_source(spec, &spec["source"], "", &mut out);
+        one_source(spec, &spec["source"], &mut out);
     }
     out
 }
@@ -168,7 +168,7 @@ fn source_ref(reference: &Value, out: &mut Vec<Cause>) {
     }
 }
 
-fn one_source(spec: &Value, source: &Value, namespace: &str, out: &mut Vec<Cause>) {
+fn one_source(spec: &Value, source: &Value, out: &mut Vec<Cause>) {
     let set: Vec<&str> = SOURCES
         .into_iter()
         .filter(|name| !source[*name].is_null())
@@ -208,15 +208,6 @@ fn one_source(spec: &Value, source: &Value, namespace: &str, out: &mut Vec<Cause
                 out.push(invalid(
                     "spec.source.Snapshot",
                     "spec.source.Snapshot source Snapshot is not valid",
-                ));
-            } else if from != namespace {
-                let message = format!(
-                    "spec.source.snapshot.namespace is not supported: expected {namespace}, the DataVolume's own, found {from}; snapshots are restored in their own namespace"
-                );
-                out.push(Cause::new(
-                    Reason::NotSupported,
-                    "spec.source.snapshot.namespace",
-                    message,
                 ));
             }
         }

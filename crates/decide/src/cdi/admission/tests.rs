@@ -62,11 +62,6 @@ fn what_does_not_work_is_refused_with_field_and_reason() {
             "oVirt",
         ),
         (json!({"vddk": {}}), "spec.source.vddk", "VMware"),
-        (
-            json!({"snapshot": {"namespace": "other", "name": "s"}}),
-            "spec.source.snapshot.namespace",
-            "own namespace",
-        ),
         (json!({"floppy": {}}), "spec.source.floppy", "no such field"),
         (
             json!({"http": {"url": "ftp://x/y"}}),

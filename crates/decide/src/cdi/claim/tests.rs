@@ -193,17 +193,16 @@ fn a_clone_is_at_least_as_large_as_its_original() {
         )
         .is_ok()
     );
-    let dv = data_volume(
-        json!({"source": {"snapshot": {"namespace": "other", "name": "golden"}}, "storage": {}}),
-    );
-    let refusal = build(&dv, dv.spec.source.as_ref(), Some(&original("1Gi")), &local).unwrap_err();
-    assert!(refusal.message.contains("own namespace"));
-    let dv = data_volume(
-        json!({"source": {"pvc": {"namespace": "other", "name": "golden"}}, "storage": {}}),
-    );
-    let claim = build(&dv, dv.spec.source.as_ref(), Some(&original("1Gi")), &local).unwrap();
-    let request = claim.metadata.annotations.unwrap()[note::CLONE_REQUEST].clone();
-    assert_eq!(request, "other/golden");
+    for (kind, snapshot) in [("pvc", None), ("snapshot", Some("true"))] {
+        let from = json!({(kind): {"namespace": "other", "name": "golden"}});
+        let dv = data_volume(json!({"source": from, "storage": {}}));
+        let source = dv.spec.source.as_ref();
+        let claim = build(&dv, source, Some(&original("1Gi")), &local).unwrap();
+        let notes = claim.metadata.annotations.unwrap();
+        assert_eq!(notes[note::CLONE_REQUEST], "other/golden");
+        let noted = notes.get(note::FROM_SNAPSHOT).map(String::as_str);
+        assert_eq!(noted, snapshot);
+    }
     let dv = data_volume(json!({"source": source, "storage": {}}));
     let refusal = build(&dv, dv.spec.source.as_ref(), None, &local).unwrap_err();
     assert_eq!(refusal.reason, "CloneWithoutSource");

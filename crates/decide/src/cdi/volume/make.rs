@@ -1,6 +1,6 @@
 //! The claim of a DataVolume, and what a clone needs before its claim is made.
 
-use api::cdi::{ClaimSource, DataVolume};
+use api::cdi::DataVolume;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -32,14 +32,10 @@ pub(super) fn make_claim(
         Ok(source) => source.as_ref(),
         Err(refusal) => return story.refuse(refusal.reason, refusal.message.clone()),
     };
-    if let (Some(_), Err(message)) = (source.and_then(|source| source.pvc.as_ref()), &seen.permit) {
+    if let Err(message) = &seen.permit {
         return story.refuse(across::REFUSED, message.clone());
     }
-    // One of another namespace is nothing to look for: it is refused below.
-    let own = |from: &&ClaimSource| Some(&from.namespace) == dv.metadata.namespace.as_ref();
-    let snapshot = source
-        .and_then(|source| source.snapshot.as_ref())
-        .filter(own);
+    let snapshot = source.and_then(|source| source.snapshot.as_ref());
     let stand_in = match snapshot.map(|from| smart::stand_in(from, seen.look, seen.cluster)) {
         None => None,
         Some(Ok(claim)) => Some(claim),
@@ -66,7 +62,8 @@ pub(super) fn make_claim(
     }
 }
 
-fn create(claim: PersistentVolumeClaim) -> Step<Op> {
+/// Makes a claim in its namespace.
+pub(in super::super) fn create(claim: PersistentVolumeClaim) -> Step<Op> {
     Step {
         op: Op::CreateClaim(Box::new(claim)),
         done: None,
