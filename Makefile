@@ -150,7 +150,9 @@ DENY := $(CACHE)/tools/bin/cargo-deny
 deny: $(DENY)
 	$(DENY) --log-level error check bans licenses sources
 
+# Optimized it would take longer to build than it ever works.
 $(DENY):
+	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 	cargo install --quiet --locked --version 0.20.2 --root $(CACHE)/tools cargo-deny
 
 test: debootstrap check test-nodes ## Everything in check, then the tests on booted nodes and on a real cluster
