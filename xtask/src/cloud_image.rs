@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// packages of services, for the role to install on a machine that reaches no mirror.
     #[arg(long)]
     node: bool,
+    /// Unpack it into this file besides, for who mounts it.
+    #[arg(long)]
+    raw: Option<PathBuf>,
 }
 
 /// What the image has beside Debian's essential packages.
@@ -115,7 +118,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let recipe = Recipe::new(args.node);
     let digest = Digest::of(recipe.text().as_bytes()).hex()[..12].to_owned();
     let image = dir.join(format!("{}-{digest}.qcow2", recipe.name));
-    if !image.is_file() {
+    if !image.is_file() || args.raw.is_some() {
         // The same lock as that of the images: packages are unpacked into one place.
         let lock =
             File::create(args.cache.join("images.lock")).context("images.lock in the cache")?;
@@ -125,8 +128,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             fs::remove_dir_all(&work)?;
         }
         fs::create_dir_all(&work)?;
-        let built = build(&args.cache, &work, &recipe)?;
-        fs::rename(built, &image)?;
+        if !image.is_file() {
+            let built = build(&args.cache, &work, &recipe)?;
+            fs::rename(built, &image)?;
+        }
+        if let Some(raw) = &args.raw {
+            qemu_img::unpack(&tools(&args.cache)?, &image, &work, raw)?;
+        }
         fs::remove_dir_all(&work)?;
     }
     // Whoever closed the pipe wants no more of it.
@@ -157,9 +165,13 @@ fn build(cache: &Path, work: &Path, recipe: &Recipe) -> anyhow::Result<PathBuf> 
     let boot = fs::read(top.join("usr/lib/grub/i386-pc/boot.img"))?;
     let core = fs::read(top.join("boot/grub/core.img"))?;
     bootable::write(&file, &boot, &core, recipe.disk)?;
+    qemu_img::pack(&tools(cache)?, &raw, work, &["-c"])
+}
+
+/// Debian's qemu-img.
+fn tools(cache: &Path) -> anyhow::Result<Root> {
     let mut apt = Apt::prepare(cache, false)?;
-    let tools = Root::new(&apt.closure(&["qemu-utils"])?)?;
-    qemu_img::convert(&tools, &raw, work, &["-c"])
+    Root::new(&apt.closure(&["qemu-utils"])?)
 }
 
 /// Debian into a directory. Its packages' scripts run there, as on a machine.

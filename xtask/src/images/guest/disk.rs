@@ -85,7 +85,7 @@ pub(super) fn build(
         "syslinux",
         &["--install", "--offset", &offset, &raw.display().to_string()],
     )?;
-    qemu_img::convert(qemu, &raw, work, &[])
+    qemu_img::pack(qemu, &raw, work, &[])
 }
 
 /// Boot code, one active FAT16 partition up to the end, the signature.
