@@ -184,5 +184,10 @@ fuzz: $(FUZZ) ## Give the parsers random input, SECONDS_EACH=60 for each target
 $(FUZZ):
 	cargo install --quiet --locked --root $(CACHE)/tools cargo-fuzz
 
-bench: build ## Measure memory, start times, requests and sizes beside their limits; ONLY="single twenty" measures these
+# What the product is measured beside.
+.PHONY: rivals
+rivals:
+	@[ -x /usr/bin/qemu-img ] && [ -x /usr/bin/curl ] || { apt-get update -q && apt-get install -qy --no-install-recommends qemu-utils curl; }
+
+bench: rivals build ## Measure memory, start times, requests and sizes beside their limits; ONLY="single twenty" measures these
 	cargo run --release --locked -p bench -- target/bench.json $(ONLY)
