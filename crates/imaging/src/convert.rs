@@ -12,6 +12,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::AnyDisk;
 use crate::extent::Extent;
+use crate::pages::Pages;
 use crate::{Checksum, Disk, Error, Format, Hasher, Packing, Result, Source, Target, open, unpack};
 
 /// A range that is read at once, in bytes.
@@ -402,8 +403,8 @@ fn worker(shared: &Shared<'_>, source: &(impl Source + ?Sized), target: &Target)
 }
 
 fn ranges(shared: &Shared<'_>, source: &(impl Source + ?Sized), target: &Target) -> Result<()> {
-    let mut buffer = Vec::new();
-    let mut unpacked = Vec::new();
+    let mut buffer = Pages::default();
+    let mut unpacked = Pages::default();
     loop {
         shared.job.go_on()?;
         if shared.failed.load(Ordering::Relaxed) {
@@ -419,10 +420,7 @@ fn ranges(shared: &Shared<'_>, source: &(impl Source + ?Sized), target: &Target)
             }
         };
         let length = usize::try_from(range.end - range.begin).unwrap_or(0);
-        if buffer.len() < length {
-            buffer.resize(length, 0);
-        }
-        let bytes = &mut buffer[..length];
+        let bytes = buffer.first(length);
         source.read_at(bytes, range.begin)?;
         hash(shared, number, &range, bytes)?;
         for extent in &range.extents {
@@ -432,9 +430,9 @@ fn ranges(shared: &Shared<'_>, source: &(impl Source + ?Sized), target: &Target)
                 target.write_sparse(packed, extent.guest)?;
                 source.release(extent.source, u64::from(extent.source_length));
             } else {
-                unpacked.resize(extent.length as usize, 0);
-                unpack::extent(extent.packing, packed, &mut unpacked, extent.guest)?;
-                target.write_sparse(&unpacked, extent.guest)?;
+                let unpacked = unpacked.first(extent.length as usize);
+                unpack::extent(extent.packing, packed, unpacked, extent.guest)?;
+                target.write_sparse(unpacked, extent.guest)?;
             }
         }
         tell(shared, range.end - range.begin);

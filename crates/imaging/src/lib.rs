@@ -27,6 +27,7 @@ mod disk;
 mod error;
 mod extent;
 mod format;
+mod pages;
 mod plain;
 mod qcow2;
 mod source;

@@ -8,14 +8,18 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 
+use crate::pages::Pages;
 use crate::target::Target;
 use crate::{
     Error, FileSource, Format, HEAD, Hasher, Job, Outcome, Result, convert, detect, unpack, vhd,
 };
 
 /// Raw data is written in pieces of this many bytes.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 2 << 20;
+/// One piece is being filled, one is being written, and one waits.
+const PIECES: usize = 3;
 /// A fixed VHD's footer.
 const FOOTER: usize = 512;
 /// Compression around compression; more is a trick.
@@ -182,33 +186,23 @@ fn drain(reader: &mut impl Read) -> Result<()> {
 fn raw(reader: &mut impl Read, target: &Target, job: &Job<'_>) -> Result<Outcome> {
     let asked = target.available(job.size);
     target.prepare(asked.unwrap_or(0), job.preallocate)?;
-    let mut buffer = vec![0; PIECE];
-    let mut tail = Vec::new();
-    let mut length = 0u64;
-    loop {
-        job.go_on()?;
-        let n = fill(reader, &mut buffer)?;
-        let piece = &buffer[..n];
-        let end = length + n as u64;
-        if let Some(available) = asked
-            && end > available + FOOTER as u64
-        {
-            return Err(Error::TooLarge {
-                needed: end,
-                available,
-            });
+    let (length, tail) = std::thread::scope(|scope| {
+        let (filled, pieces) = mpsc::sync_channel(PIECES);
+        let (written, spares) = mpsc::channel();
+        for _ in 0..PIECES {
+            let _ = written.send(Pages::default());
         }
-        let room = asked.map_or(n, |available| {
-            usize::try_from(available.saturating_sub(length)).map_or(n, |room| room.min(n))
-        });
-        target.write_sparse(&piece[..room], length)?;
-        tail.extend_from_slice(&piece[n.saturating_sub(FOOTER)..]);
-        tail.drain(..tail.len().saturating_sub(FOOTER));
-        length = end;
-        if n < PIECE {
-            break;
+        let writer = scope.spawn(move || write(&pieces, &written, target));
+        let copied = copy(reader, asked, job, &spares, &filled);
+        // The writer ends when nobody can give it more.
+        drop(filled);
+        // If both failed, there was no more to read into because nothing could be written.
+        match writer.join() {
+            Ok(Ok(())) => copied,
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(Error::SourceForNow("a thread failed".to_owned())),
         }
-    }
+    })?;
     let fixed = vhd::fixed_footer(&tail, length);
     let virtual_size = fixed.unwrap_or(length);
     target.fits(virtual_size, job.size)?;
@@ -228,6 +222,61 @@ fn raw(reader: &mut impl Read, target: &Target, job: &Job<'_>) -> Result<Outcome
         size,
         checksum: None,
     })
+}
+
+/// Bytes of the disk, how many, and where they begin.
+type Piece = (Pages, usize, u64);
+
+/// Writes pieces until there are no more, and gives their memory back.
+fn write(pieces: &Receiver<Piece>, written: &Sender<Pages>, target: &Target) -> Result<()> {
+    for (mut pages, length, at) in pieces {
+        target.write_sparse(pages.first(length), at)?;
+        // Nobody reads any more.
+        let _ = written.send(pages);
+    }
+    Ok(())
+}
+
+/// Hands on what is read, as far as there is room for it; gives the length of all, and the last
+/// bytes.
+fn copy(
+    reader: &mut impl Read,
+    asked: Option<u64>,
+    job: &Job<'_>,
+    spares: &Receiver<Pages>,
+    filled: &SyncSender<Piece>,
+) -> Result<(u64, Vec<u8>)> {
+    let mut tail = Vec::new();
+    let mut length = 0u64;
+    loop {
+        job.go_on()?;
+        let Ok(mut pages) = spares.recv() else {
+            // The writer failed, and tells why.
+            return Ok((length, tail));
+        };
+        let buffer = pages.first(PIECE);
+        let n = fill(reader, buffer)?;
+        let piece = &buffer[..n];
+        let end = length + n as u64;
+        if let Some(available) = asked
+            && end > available + FOOTER as u64
+        {
+            return Err(Error::TooLarge {
+                needed: end,
+                available,
+            });
+        }
+        let room = asked.map_or(n, |available| {
+            usize::try_from(available.saturating_sub(length)).map_or(n, |room| room.min(n))
+        });
+        tail.extend_from_slice(&piece[n.saturating_sub(FOOTER)..]);
+        tail.drain(..tail.len().saturating_sub(FOOTER));
+        let sent = filled.send((pages, room, length)).is_ok();
+        length = end;
+        if n < PIECE || !sent {
+            return Ok((length, tail));
+        }
+    }
 }
 
 /// A staged image; its file goes with it.

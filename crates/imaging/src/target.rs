@@ -1,18 +1,28 @@
 //! Where a disk is written: a sparse file or a block device.
+//!
+//! What is long and lies at pages, in memory and on the disk, goes past the page cache: it is not
+//! copied, pushes nobody else's pages out, and [`Target::sync`] has nothing left to wait for. All
+//! else, and all of it on a file system that cannot, goes through the cache.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::num::NonZeroU64;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{Advice, FallocateFlags};
+use rustix::fs::{Advice, FallocateFlags, OFlags};
+use rustix::io::Errno;
 
+use crate::pages::PAGE;
 use crate::{Error, Result, open_plain};
 
 /// Zeros are found, and left out, in pieces of this many bytes.
-const GRAIN: usize = 4096;
+const GRAIN: usize = PAGE;
+/// Fewer bytes are better gathered in the page cache.
+const DIRECT: usize = 256 << 10;
 const ZEROS: [u8; GRAIN] = [0; GRAIN];
 /// Zeros are written in pieces of this many bytes, where they cannot be left out.
 const BLANK: usize = 1 << 20;
@@ -26,6 +36,10 @@ const MODE: u32 = 0o660;
 pub struct Target {
     path: PathBuf,
     file: File,
+    /// The same, past the page cache.
+    direct: Option<File>,
+    /// The system took no such write.
+    refused: AtomicBool,
     device: bool,
     /// A device's own size.
     capacity: Option<u64>,
@@ -74,7 +88,9 @@ impl Target {
         };
         Ok(Self {
             path: path.to_owned(),
+            direct: past_the_cache(&file),
             file,
+            refused: AtomicBool::new(false),
             device,
             capacity,
             behind: Mutex::new(Behind::NOTHING),
@@ -182,9 +198,45 @@ impl Target {
         Ok(())
     }
 
+    fn put(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let done = self.put_past_the_cache(bytes, offset)?;
+        if done == bytes.len() {
+            return Ok(());
+        }
+        self.put_into_the_cache(&bytes[done..], offset + done as u64)
+    }
+
+    /// How many bytes it wrote: none if they do not lie as that demands.
+    fn put_past_the_cache(&self, bytes: &[u8], offset: u64) -> Result<usize> {
+        let whole = bytes.len() - bytes.len() % PAGE;
+        let lies_well =
+            bytes.as_ptr().align_offset(PAGE) == 0 && offset.is_multiple_of(PAGE as u64);
+        let Some(direct) = self
+            .direct
+            .as_ref()
+            .filter(|_| whole >= DIRECT && lies_well && !self.refused.load(Ordering::Relaxed))
+        else {
+            return Ok(0);
+        };
+        match direct.write_all_at(&bytes[..whole], offset) {
+            Ok(()) => Ok(whole),
+            // Where blocks are longer than pages, or the file system only pretends.
+            Err(error)
+                if matches!(
+                    Errno::from_io_error(&error),
+                    Some(Errno::INVAL | Errno::OPNOTSUPP)
+                ) =>
+            {
+                self.refused.store(true, Ordering::Relaxed);
+                Ok(0)
+            }
+            Err(error) => Err(self.failed(offset, error)),
+        }
+    }
+
     /// One thread at a time: the system's own lock of a file would have the others spin, on
     /// processors that reading needs.
-    fn put(&self, bytes: &[u8], offset: u64) -> Result<()> {
+    fn put_into_the_cache(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
         self.file
             .write_all_at(bytes, offset)
@@ -250,12 +302,48 @@ impl Target {
     }
 }
 
+/// The open file once more, for writes past the page cache; none where there are none.
+fn past_the_cache(file: &File) -> Option<File> {
+    // By its descriptor: its name may lead elsewhere by now.
+    let same = format!("/proc/self/fd/{}", file.as_raw_fd());
+    OpenOptions::new()
+        .write(true)
+        .custom_flags(OFlags::DIRECT.bits().cast_signed())
+        .open(same)
+        .ok()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+    use crate::pages::Pages;
+
+    #[test]
+    fn what_goes_past_the_cache_and_what_does_not_is_all_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let length = 3 * DIRECT + 5;
+        let mut pages = Pages::default();
+        let bytes = pages.first(length);
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = (at / 7) as u8 | 1;
+        }
+        // At a page and between pages, by a file system that takes such writes and one that does not.
+        for (offset, refused) in [(0, false), (PAGE as u64, true), (100, false)] {
+            let target = Target::open(&dir.path().join("disk.img")).unwrap();
+            target.refused.store(refused, Ordering::Relaxed);
+            target.prepare(4 << 20, false).unwrap();
+            let past = target.put_past_the_cache(bytes, offset).unwrap();
+            let may = target.direct.is_some() && !refused && offset == 0;
+            assert_eq!(past, if may { 3 * DIRECT } else { 0 }, "at {offset}");
+            target.write_sparse(bytes, offset).unwrap();
+            let mut read = vec![0; length];
+            target.read(&mut read, offset).unwrap();
+            assert!(read == bytes, "at {offset}");
+        }
+    }
 
     #[test]
     fn zeros_are_holes_and_all_else_is_written() {
