@@ -19,7 +19,7 @@ use crate::world::World;
 /// Rounds of the one-at-a-time comparison.
 const ROUNDS: usize = 5;
 /// Rounds of twenty at once.
-const ROUNDS_OF_TWENTY: usize = 3;
+const ROUNDS_OF_TWENTY: usize = 7;
 /// How long anything may take before the benchmark gives up.
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -144,12 +144,12 @@ pub(crate) async fn twenty_at_once(world: &World, report: &mut Report) -> anyhow
         vmis.extend(seconds(&until_running(world, &names).await?, began));
         world.empty().await?;
     }
-    report.add("20 bare pods at once, last of 3 rounds", "s", last(&pods));
-    report.add("20 VMIs at once, last of 3 rounds", "s", last(&vmis));
+    report.add("20 bare pods at once, last of 7 rounds", "s", last(&pods));
+    report.add("20 VMIs at once, last of 7 rounds", "s", last(&vmis));
     let (pod, vmi) = (median(pods), median(vmis));
-    report.add("20 bare pods at once, median of 3 rounds", "s", pod);
+    report.add("20 bare pods at once, median of 7 rounds", "s", pod);
     report.compare(
-        "20 VMIs at once, median of 3 rounds",
+        "20 VMIs at once, median of 7 rounds",
         "s",
         vmi,
         pod * 1.3,
